@@ -1,0 +1,1 @@
+"""Compiled byte work: built from src_ext/ by setup.py."""

@@ -1,0 +1,1 @@
+"""CPU twins of the kernels: Numba for voxels, Cython for bytes, runs and bit rows."""
