@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import Any
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "Geometry": "geometry",
     "Volume": "nifti",
@@ -13,12 +15,10 @@ _HOMES = {
     "opacity_mask": "lesions",
     "lesion_fraction": "lesions",
     "severity": "lesions",
-    "convert": "convert",
-    "score": "score",
-    "verify": "store",
+    "convert": "pipeline",
+    "score": "pipeline",
+    "verify": "verification",
     "open": "store",
-    "Dataset": "loader",
-    "Loader": "loader",
 }
 _MODULES = ("codecs", "errors")
 __all__ = [*_HOMES, *_MODULES]
@@ -26,6 +26,9 @@ __all__ = [*_HOMES, *_MODULES]
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that `import fastct` stays quick."""
+    if name in ("Dataset", "Loader"):
+        errors = import_module("fastct.errors")
+        raise errors.NotReadyError(f"fastct.{name}", "the loader waits for issue 6", "Read patches with Study.read")
     if name in _MODULES:
         return import_module(f"fastct.{name}")
     if name not in _HOMES:

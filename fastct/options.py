@@ -1,0 +1,103 @@
+"""What a user may choose: frozen dataclasses, checked when they are made, with units in their names."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from fastct.errors import NotReadyError, OptionError
+
+CODECS = ("ctpack", "blosc", "zstd")
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """How volumes become a store.
+
+    Parameters
+    ----------
+    codec : "ctpack" (fastest), "blosc" or "zstd" (readable without fastct).
+    limit_bytes : a file that would inflate to more is refused.
+    """
+
+    codec: str = "ctpack"
+    limit_bytes: int = 4 * GIB
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise OptionError("codec", f"it is {self.codec!r}", f"Choose one of {', '.join(CODECS)}")
+        if self.limit_bytes < 1:
+            raise OptionError("limit_bytes", f"it is {self.limit_bytes}", "Give at least 1")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How work is spread and repeated.
+
+    Parameters
+    ----------
+    workers : processes on this machine; 1 works in this process; 0 takes one a core.
+    device : "auto", "cpu", "cuda" or "cuda:N".
+    scheduler : address of a running Dask scheduler, or "" for workers of our own.
+    resume : leave out studies that an earlier run finished with the same source and settings.
+    overwrite : do every study again.
+    dry_run : say what would be done, and do nothing.
+    storage_options : for a store on an object store.
+    """
+
+    workers: int = 0
+    device: str = "auto"
+    scheduler: str = ""
+    resume: bool = True
+    overwrite: bool = False
+    dry_run: bool = False
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise OptionError("workers", f"there are {self.workers}", "Give 1 or more, or 0 for one a core")
+        kind, _, number = self.device.partition(":")
+        if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
+            raise OptionError("device", f"it is {self.device!r}", "Choose auto, cpu, cuda or cuda:N")
+        if kind == "cuda":
+            raise NotReadyError(f"device {self.device}", "the CUDA kernels wait for issue 4", "Use --device cpu")
+
+    @property
+    def worker_count(self) -> int:
+        """Worker processes to start on this machine."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+    @property
+    def skip_finished(self) -> bool:
+        """Whether what an earlier run finished is left out."""
+        return self.resume and not self.overwrite
+
+
+Options = TypeVar("Options", ConvertOptions, RunOptions)
+
+
+def choose(kind: type[Options], given: Mapping[str, Any]) -> Options:
+    """Make options of one kind from those of the given keywords that are its own."""
+    return kind(**{key: given[key] for key in field_names(kind) if key in given})
+
+
+def field_names(kind: type) -> tuple[str, ...]:
+    """Names of the options of one kind."""
+    return tuple(item.name for item in fields(kind))
+
+
+def refuse_unknown(given: Mapping[str, Any], *kinds: type) -> None:
+    """Raise OptionError for a keyword that none of the kinds has."""
+    known = {name for kind in kinds for name in field_names(kind)}
+    for key in given:
+        if key not in known:
+            raise OptionError(key, "there is no such option", f"Choose among {', '.join(sorted(known))}")
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """Sixteen hex digits that change whenever one of the settings does."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

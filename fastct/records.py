@@ -1,0 +1,161 @@
+"""What is known of each study: one JSON record a study, and the tables made from all of them."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import google_crc32c
+
+from fastct.errors import StoreError
+from fastct.storage import WORK, LocalStorage
+
+SCHEMA = 1
+RECORDS = f"{WORK}/records"
+TABLE = "studies.csv"
+COLUMNS = (
+    "study_id",
+    "category",
+    "status",
+    "error",
+    "source",
+    "shape_z",
+    "shape_y",
+    "shape_x",
+    "spacing_z_mm",
+    "spacing_y_mm",
+    "spacing_x_mm",
+    "hu_min",
+    "hu_max",
+    "lung_ml",
+    "lung_right_ml",
+    "lung_left_ml",
+    "lesion_source",
+    "lesion_ml",
+    "lesion_percent",
+    "lesion_percent_right",
+    "lesion_percent_left",
+    "lesion_percent_max",
+    "opacity_percent",
+    "severity",
+    "flags",
+)
+DECIMALS = {"_mm": 6, "_ml": 3, "percent": 4, "percent_right": 4, "percent_left": 4, "percent_max": 4}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is kept of a study.
+
+    `status` is "converted", "done" or "failed", and `failed_at` the stage; `source_files` says of each file that
+    was read its size, mtime and SHA-256; `converted` and `scored` are fingerprints of the settings that made the
+    image and the labels; `keys` gives size and CRC-32C of every file of the study in the store; `row` holds the
+    table's columns.
+    """
+
+    study_id: str
+    category: str = ""
+    status: str = "failed"
+    error: str = ""
+    failed_at: str = ""
+    source: str = ""
+    source_files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    converted: str = ""
+    scored: str = ""
+    keys: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    row: Row = field(default_factory=dict)
+
+    def table_row(self) -> Row:
+        """The study's row of the table, every column there."""
+        own = {key: getattr(self, key) for key in ("study_id", "category", "status", "error", "source")}
+        return {column: own.get(column, self.row.get(column, "")) for column in COLUMNS}
+
+    def failed(self, stage: str, error: str) -> "Record":
+        """The same study with a failure to report."""
+        return replace(self, status="failed", failed_at=stage, error=error)
+
+
+def record_key(study_id: str) -> str:
+    """Where a study's record lies in the store."""
+    return f"{RECORDS}/{study_id}.json"
+
+
+def write_record(storage: LocalStorage, record: Record) -> None:
+    """Write a study's record."""
+    fields = json.loads(json.dumps(asdict(record)))
+    document = {"schema": SCHEMA, "crc32c": _checksum(fields), "record": fields}
+    storage.write(record_key(record.study_id), json.dumps(document, indent=1, sort_keys=True).encode())
+
+
+def read_record(storage: LocalStorage, study_id: str) -> Record | None:
+    """A study's record, or None when there is none.
+
+    Raises
+    ------
+    StoreError
+        If the record is there but is not one, or its bytes changed.
+    """
+    key = record_key(study_id)
+    if not storage.exists(key):
+        return None
+    try:
+        document = json.loads(storage.read(key))
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {document['schema']}")
+        if _checksum(document["record"]) != document["crc32c"]:
+            raise ValueError("its checksum is wrong")
+        record = _from_json(document["record"])
+        if record.study_id != study_id:
+            raise ValueError(f"it is of study {record.study_id}")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        cure = "Remove the file and run the same command again"
+        raise StoreError(f"{storage}/{key}", f"this is no record ({error})", cure) from error
+    return record
+
+
+def _from_json(fields: dict[str, Any]) -> Record:
+    keys = {name: (int(size), int(crc)) for name, (size, crc) in fields["keys"].items()}
+    return Record(**{**fields, "keys": keys, "notes": tuple(fields["notes"])})
+
+
+def _checksum(fields: Any) -> int:
+    """CRC-32C of a record's fields in one fixed spelling."""
+    return int(google_crc32c.value(json.dumps(fields, sort_keys=True).encode()))
+
+
+def record_ids(storage: LocalStorage) -> list[str]:
+    """Ids of all studies that have a record, sorted."""
+    return sorted(name.removesuffix(".json") for name in storage.names(RECORDS) if name.endswith(".json"))
+
+
+def read_records(storage: LocalStorage) -> list[Record]:
+    """All records, sorted by study."""
+    records = (read_record(storage, study_id) for study_id in record_ids(storage))
+    return [record for record in records if record is not None]
+
+
+def write_table(storage: LocalStorage, records: Iterable[Record]) -> None:
+    """Write `studies.csv` whole from the records."""
+    storage.write(TABLE, table_text(records).encode())
+
+
+def table_text(records: Iterable[Record]) -> str:
+    """The bytes of `studies.csv`, as text."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({name: as_text(name, value) for name, value in record.table_row().items()})
+    return text.getvalue()
+
+
+def as_text(column: str, value: Any) -> str:
+    """A value as the table writes it: fixed decimals by unit, so that equal results are equal bytes."""
+    if isinstance(value, float):
+        digits = next((n for ending, n in DECIMALS.items() if column.endswith(ending)), 6)
+        return f"{value:.{digits}f}"
+    return str(value)

@@ -1,0 +1,82 @@
+"""Records and the table made from them."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from fastct.errors import StoreError
+from fastct.records import (
+    COLUMNS,
+    Record,
+    read_record,
+    read_records,
+    record_ids,
+    record_key,
+    table_text,
+    write_record,
+    write_table,
+)
+from fastct.storage import open_storage
+
+RECORD = Record(
+    study_id="study_0001",
+    category="CT-1",
+    status="done",
+    source="studies/CT-1/study_0001.nii.gz",
+    source_files={"volume": {"size_bytes": 3, "mtime_ns": 5, "sha256": "00"}},
+    converted="abc",
+    keys={"zarr.json": (12, 34)},
+    notes=("float32 rounded to int16",),
+    row={"shape_z": 40, "lung_ml": 1234.56789, "lesion_percent": 12.345678, "flags": "lung_cut"},
+)
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return open_storage(tmp_path)
+
+
+def test_a_record_comes_back_as_it_went(storage):
+    write_record(storage, RECORD)
+    assert read_record(storage, "study_0001") == RECORD
+    assert read_record(storage, "study_0002") is None
+    assert record_ids(storage) == ["study_0001"]
+
+
+@pytest.mark.parametrize("old", [b'"CT-1"', b"1234.56789", b'"schema": 1', b'"record"', b"{"])
+def test_a_changed_record_is_refused(storage, old):
+    write_record(storage, RECORD)
+    key = record_key("study_0001")
+    storage.write(key, storage.read(key).replace(old, old[:-1] + b"7", 1))
+    with pytest.raises(StoreError, match="this is no record"):
+        read_record(storage, "study_0001")
+
+
+def test_a_record_of_another_study_is_refused(storage):
+    write_record(storage, RECORD)
+    storage.write(record_key("study_0002"), storage.read(record_key("study_0001")))
+    with pytest.raises(StoreError, match="it is of study study_0001"):
+        read_record(storage, "study_0002")
+
+
+def test_table_has_the_promised_columns_and_fixed_decimals(storage):
+    write_record(storage, RECORD)
+    write_record(storage, replace(RECORD, study_id='odd, "name"\n').failed("convert", "a, b"))
+    write_table(storage, read_records(storage))
+    text = storage.read("studies.csv").decode()
+    assert text == table_text(read_records(storage))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert tuple(rows[0]) == COLUMNS
+    by_id = {row["study_id"]: row for row in rows}
+    assert by_id["study_0001"]["lung_ml"] == "1234.568"
+    assert by_id["study_0001"]["lesion_percent"] == "12.3457"
+    assert by_id['odd, "name"\n']["status"] == "failed"
+    assert by_id['odd, "name"\n']["error"] == "a, b"
+
+
+def test_records_hold_plain_json(storage):
+    write_record(storage, RECORD)
+    assert set(json.loads(storage.read(record_key("study_0001")))) == {"schema", "crc32c", "record"}
