@@ -39,13 +39,9 @@ class Geometry:
         if sizes.shape != (3,) or not np.issubdtype(sizes.dtype, np.integer) or sizes.min() < 1:
             raise ArrayError("geometry", f"shape is {shape!r}", "Give (z, y, x), each at least 1")
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-            raise ArrayError(
-                "geometry", f"affine has shape {matrix.shape} or is not finite", "Give (4, 4) numbers"
-            )
+            raise ArrayError("geometry", f"affine has shape {matrix.shape} or is not finite", "Give (4, 4) numbers")
         if not np.array_equal(matrix[3], (0, 0, 0, 1)) or not abs(np.linalg.det(matrix[:3, :3])) > 0:
-            raise ArrayError(
-                "geometry", "affine is singular or its last row is not 0 0 0 1", "Give an invertible one"
-            )
+            raise ArrayError("geometry", "affine is singular or its last row is not 0 0 0 1", "Give an invertible one")
         matrix.setflags(write=False)
         object.__setattr__(self, "shape", tuple(int(n) for n in sizes))
         object.__setattr__(self, "affine", matrix)
@@ -72,9 +68,7 @@ class Geometry:
         world = self.affine[:3, :3] / np.array(self.spacing_mm[::-1])  # columns i, j, k; rows R, A, S
         free, axes, signs = [0, 1, 2], {}, {}
         for _ in range(3):
-            row, column = max(
-                ((r, c) for r in range(3) if r not in axes for c in free), key=lambda rc: abs(world[rc])
-            )
+            row, column = max(((r, c) for r in range(3) if r not in axes for c in free), key=lambda rc: abs(world[rc]))
             axes[row] = column
             signs[row] = 1 if world[row, column] > 0 else -1
             free.remove(column)

@@ -1,0 +1,1 @@
+"""Benchmarks of fastct for asv; see README.md in this folder."""

@@ -1,0 +1,56 @@
+"""Converting, whole reads and patch reads of a study, by codec."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import fastct
+from benchmarks.common import nifti_file
+from fastct.options import CODECS
+
+PATCH = (slice(4, 36), slice(100, 228), slice(200, 328))
+
+
+class Store:
+    """One study of MosMedData's size."""
+
+    params = list(CODECS)
+    param_names = ["codec"]
+
+    def setup(self, codec):
+        self.folder = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
+        fastct.convert(nifti_file(), self.folder / "store", codec=codec, workers=1)
+        self.store = fastct.open(self.folder / "store")
+
+    def teardown(self, codec):
+        shutil.rmtree(self.folder)
+
+    def time_convert(self, codec):
+        fastct.convert(nifti_file(), self.folder / "again", codec=codec, workers=1, overwrite=True)
+
+    def time_whole_read(self, codec):
+        self.store["study"].hu  # noqa: B018
+
+    def time_patch_read(self, codec):
+        self.store["study"].read(*PATCH)
+
+    def track_size_of_source(self, codec):
+        stored = sum(size for size, _ in self.store.records[0].keys.values())
+        return stored / nifti_file().stat().st_size
+
+    track_size_of_source.unit = "store bytes / .nii.gz byte"
+
+
+class Score:
+    """Lung mask, percentages, labels and pictures of one study, from its store."""
+
+    def setup(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
+        fastct.convert(nifti_file(), self.folder, workers=1)
+        fastct.score(self.folder, workers=1)
+
+    def teardown(self):
+        shutil.rmtree(self.folder)
+
+    def time_score(self):
+        fastct.score(self.folder, workers=1, overwrite=True)

@@ -1,0 +1,25 @@
+"""What the benchmarks work on: phantoms of MosMedData's size, made once a process."""
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from fastct.nifti_write import write_nifti
+from fastct.phantom import Phantom, draw_study
+
+SEED = 7
+
+
+@cache
+def phantom(category: str = "CT-2") -> Phantom:
+    """A full-size synthetic chest with disease."""
+    return draw_study(0, SEED, category=category)
+
+
+@cache
+def nifti_file() -> Path:
+    """The phantom as .nii.gz, in a folder that lasts as long as the process."""
+    folder = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
+    drawn = phantom()
+    write_nifti(folder / "study.nii.gz", drawn.hu, drawn.geometry)
+    return folder / "study.nii.gz"

@@ -1,0 +1,262 @@
+"""The command line: `fastct run SRC STORE` and its parts."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastct import __version__
+from fastct.errors import FastctError, OptionError
+from fastct.options import CODECS, RunOptions, choose
+from fastct.progress import Reporter
+
+EXIT_FAULTS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+DEMO_STUDIES = 8
+Command = Callable[..., Any]
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: the same command goes on from here", err=True)
+        code = EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except OptionError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = EXIT_USAGE
+    except FastctError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = EXIT_FAULTS
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone, and needs no more of it
+        code = EXIT_FAULTS
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """Chest CT from gzip NIfTI to scores and training batches at the speed of memory."""
+
+
+def quiet_options(command: Command) -> Command:
+    """--json, -q and -v."""
+    command = click.option("--json", "as_json", is_flag=True, help="JSON lines on stdout, all else on stderr.")(command)
+    command = click.option("-q", "--quiet", is_flag=True, help="Only failures and errors.")(command)
+    return click.option("-v", "--verbose", is_flag=True, help="A line for every study.")(command)
+
+
+def storage_option(command: Command) -> Command:
+    """--storage-options."""
+    text = "JSON object for a store on an object store."
+    return click.option("--storage-options", type=JsonObject(), default="{}", metavar="JSON", help=text)(command)
+
+
+def run_options(command: Command) -> Command:
+    """The options that RunOptions holds."""
+    for option in reversed(
+        (
+            click.option("-j", "--workers", type=click.IntRange(0), default=0, help="Processes; 0: one a core."),
+            click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
+            click.option("--scheduler", default="", metavar="ADDRESS", help="A running Dask scheduler."),
+            click.option("--resume/--no-resume", default=True, help="Leave out what an earlier run finished."),
+            click.option("--overwrite", is_flag=True, help="Do every study again."),
+            click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
+        )
+    ):
+        command = option(command)
+    return quiet_options(storage_option(command))
+
+
+class JsonObject(click.ParamType):
+    """A JSON object given on the command line."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """Parse it, or end with a usage error."""
+        if isinstance(value, dict):
+            return value
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            self.fail("it is no JSON object", param, ctx)
+        return found
+
+
+codec_option = click.option("--codec", type=click.Choice(CODECS), default=CODECS[0], help="How chunks are coded.")
+
+
+@cli.command()
+@click.argument("src", type=click.Path())
+@click.argument("store", type=click.Path())
+@codec_option
+@run_options
+def run(src: str, store: str, **options: Any) -> None:
+    """The main job: convert, lung masks, lesion percentages, severity, report."""
+    reporter = _reporter(options)
+    _run(src, store, reporter, options)
+    _leave(reporter)
+
+
+def _run(src: str, store: str, reporter: Reporter, options: dict[str, Any]) -> None:
+    from fastct import pipeline, reporting
+
+    with reporter.stage("convert"):
+        converted = reporter.summary(pipeline.convert(src, store, on_event=reporter.event, **options))
+    if options["dry_run"]:
+        return
+    options.pop("codec", None)
+    with reporter.stage("score"):
+        reporter.summary(pipeline.score(store, on_event=reporter.event, **options))
+    with reporter.stage("report"):
+        written = reporting.write_report(store, converted.listing, options["storage_options"])
+    reporter.wrote("report", written)
+
+
+@cli.command()
+@click.argument("src", type=click.Path())
+@click.argument("store", type=click.Path())
+@codec_option
+@run_options
+def convert(src: str, store: str, **options: Any) -> None:
+    """Convert .nii.gz volumes to a Zarr store, without loss."""
+    from fastct import pipeline
+
+    reporter = _reporter(options)
+    with reporter.stage("convert"):
+        reporter.summary(pipeline.convert(src, store, on_event=reporter.event, **options))
+    _leave(reporter)
+
+
+@cli.command()
+@click.argument("store", type=click.Path())
+@run_options
+def score(store: str, **options: Any) -> None:
+    """Lung mask and lesion percentage of every study of a store."""
+    from fastct import pipeline
+
+    reporter = _reporter(options)
+    with reporter.stage("score"):
+        reporter.summary(pipeline.score(store, on_event=reporter.event, **options))
+    _leave(reporter)
+
+
+@cli.command()
+@click.argument("store", type=click.Path())
+@storage_option
+@quiet_options
+def report(store: str, **options: Any) -> None:
+    """Write one self-contained report.html into the store."""
+    from fastct import reporting
+
+    reporter = _reporter(options)
+    with reporter.stage("report"):
+        written = reporting.write_report(store, None, options["storage_options"])
+    reporter.wrote("report", written)
+
+
+@cli.command()
+@click.argument("store", type=click.Path())
+@storage_option
+@quiet_options
+def verify(store: str, **options: Any) -> None:
+    """Check every chunk, label and record of a store; a line for each fault."""
+    from fastct.verification import verify as check
+
+    reporter = _reporter(options)
+    with reporter.stage("verify"):
+        faults = check(store, options["storage_options"])
+    reporter.faults(faults)
+    if faults:
+        raise click.exceptions.Exit(EXIT_FAULTS)
+
+
+@cli.command()
+@click.argument("path", type=click.Path())
+@storage_option
+@quiet_options
+def info(path: str, **options: Any) -> None:
+    """Say what a store, a data set or one .nii.gz holds."""
+    from fastct.describe import describe
+
+    reporter = _reporter(options)
+    reporter.facts(describe(path, options["storage_options"]))
+
+
+@cli.command()
+@click.argument("store", type=click.Path())
+@click.argument("study")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--label", type=click.Choice(["lung", "lesion"]), help="A label instead of the volume.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
+@storage_option
+@quiet_options
+def export(store: str, study: str, file: Path, label: str | None, overwrite: bool, **options: Any) -> None:
+    """Write a study's volume, or a label of it, as NIfTI."""
+    from fastct.exporting import export_study
+    from fastct.store import open as open_store
+
+    reporter = _reporter(options)
+    export_study(open_store(store, options["storage_options"])[study], file, label=label, overwrite=overwrite)
+    reporter.wrote("export", file)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--studies", type=click.IntRange(1), default=DEMO_STUDIES, show_default=True, help="How many.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed, the same bytes.")
+@click.option("-j", "--workers", type=click.IntRange(0), default=0, help="Threads; 0: one a core.")
+@click.option("--overwrite", is_flag=True, help="Replace a phantom data set that is there.")
+@quiet_options
+def phantom(folder: Path, studies: int, seed: int, workers: int, overwrite: bool, **options: Any) -> None:
+    """Write a synthetic data set in MosMedData's layout, with its truth.csv."""
+    reporter = _reporter(options)
+    _phantom(folder, studies, seed, workers, overwrite)
+    reporter.wrote("phantom", folder)
+
+
+def _phantom(folder: Path, studies: int, seed: int, workers: int, overwrite: bool) -> None:
+    from fastct.phantom import write_phantoms
+
+    threads = choose(RunOptions, {"workers": workers}).worker_count
+    write_phantoms(folder, studies=studies, seed=seed, workers=threads, overwrite=overwrite)
+
+
+@cli.command()
+@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default="fastct-demo")
+@click.option("--studies", type=click.IntRange(1), default=DEMO_STUDIES, show_default=True, help="How many.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed, the same bytes.")
+@run_options
+def demo(folder: Path, studies: int, seed: int, **options: Any) -> None:
+    """A synthetic data set, and the main job on it; in under a minute."""
+    reporter = _reporter(options)
+    phantoms, store = folder / "phantoms", folder / "store"
+    with reporter.stage("phantom"):
+        _phantom(phantoms, studies, seed, options["workers"], overwrite=True)
+    reporter.wrote("phantom", phantoms)
+    _run(str(phantoms), str(store), reporter, options)
+    _leave(reporter)
+
+
+def _reporter(options: dict[str, Any]) -> Reporter:
+    """The reporter that the options ask for; takes its own options out of them."""
+    return Reporter(options.pop("as_json"), options.pop("quiet"), options.pop("verbose"))
+
+
+def _leave(reporter: Reporter) -> None:
+    if reporter.failures:
+        raise click.exceptions.Exit(EXIT_FAULTS)

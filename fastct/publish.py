@@ -1,0 +1,130 @@
+"""Writing studies into a store: built whole in memory, then put in place at once, root metadata last."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from fastct import __version__, ome, shards
+from fastct.geometry import Geometry
+from fastct.nifti import Volume
+from fastct.options import ConvertOptions, fingerprint
+from fastct.storage import Bytes, LocalStorage
+from fastct.store import IMAGE, MANIFEST, SCHEMA, SHARD, STUDIES, Study
+
+EXTENSIONS_KEPT_BYTES = 1 << 20  # of header extensions, which stand in the study's metadata; CTs carry a few KB
+AIR_HU = -1024  # fill value of images: what a reader sees where there is nothing
+Files = dict[str, Bytes]
+
+
+def convert_settings(options: ConvertOptions) -> dict[str, Any]:
+    """The settings that decide the bytes of a converted study, as JSON takes them."""
+    return {"schema": SCHEMA, "codec": options.codec, "chunk_shape": list(shards.CHUNK_SHAPE)}
+
+
+def create_store(storage: LocalStorage, settings: Mapping[str, Any]) -> None:
+    """Write the manifest and the group of studies; studies that are there stay."""
+    manifest = {
+        "schema": SCHEMA,
+        "fastct": __version__,
+        "settings": dict(settings),
+        "fingerprint": fingerprint(settings),
+    }
+    group = as_json(ome.group({}))
+    if not storage.exists(f"{STUDIES}/zarr.json"):
+        storage.write(f"{STUDIES}/zarr.json", group)
+    text = as_json(manifest)
+    if not storage.exists(MANIFEST) or storage.read(MANIFEST) != text:
+        storage.write(MANIFEST, text)
+
+
+def study_files(study_id: str, volume: Volume, lesion: NDArray[np.uint8] | None, options: ConvertOptions) -> Files:
+    """All files of a converted study, by key inside its group.
+
+    Parameters
+    ----------
+    study_id : name of the study.
+    volume : what was read.
+    lesion : (z, y, x) uint8 expert mask, or None.
+    options : codec.
+    """
+    header = ome.nifti_header(volume.header, volume.geometry)
+    arrays: dict[str, dict[str, Any]] = {}
+    files: Files = {}
+    arrays[IMAGE], files[f"{IMAGE}/{SHARD}"] = _array(volume.hu, options.codec, AIR_HU)
+    arrays["nifti"] = ome.nifti_array(header, volume.geometry)
+    files["nifti/c/0"] = header + google_crc32c.value(header).to_bytes(4, "little")
+    if lesion is not None:
+        documents, payload = _label(ome.LESION, lesion, volume.geometry, "mask", options.codec)
+        arrays |= {**documents, "labels": ome.group(ome.labels_attributes(["lesion"]))}
+        files |= payload
+    source = {
+        "codec": options.codec,
+        "source_dtype": volume.source_dtype,
+        "source_header": base64.b64encode(volume.header).decode(),
+        "source_extensions": base64.b64encode(volume.extensions[:EXTENSIONS_KEPT_BYTES]).decode(),
+        "notes": list(volume.notes),
+    }
+    root = ome.group(ome.image_attributes(study_id, volume.geometry, source))
+    return files | _documents(root, arrays)
+
+
+def write_labels(
+    storage: LocalStorage, study: Study, labels: Mapping[str, NDArray[np.uint8]], sources: Mapping[str, str]
+) -> Files:
+    """Add or replace label images of a published study, and return the files that were written.
+
+    Voxels go first, the root group's metadata last: a reader sees no label before it is whole.
+    """
+    codec = study.metadata["attributes"]["fastct"]["codec"]
+    members = dict(study.metadata["consolidated_metadata"]["metadata"])
+    files: Files = {}
+    for name, voxels in labels.items():
+        documents, payload = _label(ome.LABELS[name], voxels, study.geometry, sources[name], codec)
+        members |= documents
+        files |= payload
+    names = [name for name in ome.LABELS if f"labels/{name}" in members]
+    members["labels"] = ome.group(ome.labels_attributes(names))
+    root = {key: value for key, value in study.metadata.items() if key != "consolidated_metadata"}
+    written = {f"labels/{name}" for name in labels} | {f"labels/{name}/0" for name in labels} | {"labels"}
+    documents = _documents(root, members)
+    files |= {key: text for key, text in documents.items() if key.rpartition("/")[0] in {*written, ""}}
+    for key, payload_bytes in files.items():
+        storage.write(f"{study.folder}/{key}", payload_bytes)
+    return files
+
+
+def checksums(files: Mapping[str, Bytes]) -> dict[str, tuple[int, int]]:
+    """Size and CRC-32C of each file."""
+    return {key: (len(payload), google_crc32c.value(bytes(payload))) for key, payload in files.items()}
+
+
+def as_json(document: Mapping[str, Any]) -> bytes:
+    """A document's bytes."""
+    return json.dumps(document, indent=1).encode()
+
+
+def _array(voxels: NDArray[Any], codec: str, fill_value: int) -> tuple[dict[str, Any], Bytes]:
+    metadata = shards.array_metadata(voxels.shape, voxels.dtype, codec, fill_value, ome.AXES)
+    return metadata, shards.write_shard(voxels, metadata)
+
+
+def _label(
+    style: ome.LabelStyle, voxels: NDArray[np.uint8], geometry: Geometry, source: str, codec: str
+) -> tuple[dict[str, dict[str, Any]], Files]:
+    folder = f"labels/{style.name}"
+    array, payload = _array(voxels, codec, 0)
+    group = ome.group(ome.label_attributes(style, geometry, {"source": source}))
+    return {f"{folder}/0": array, folder: group}, {f"{folder}/0/{SHARD}": payload}
+
+
+def _documents(root: dict[str, Any], members: Mapping[str, dict[str, Any]]) -> Files:
+    """The zarr.json of every member, deepest first, the root's last."""
+    deepest_first = sorted(members, key=lambda path: (-path.count("/"), path))
+    documents: Files = {f"{path}/zarr.json": as_json(members[path]) for path in deepest_first}
+    ordered = {path: members[path] for path in sorted(members)}
+    return documents | {"zarr.json": as_json(ome.consolidated(root, ordered))}

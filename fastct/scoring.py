@@ -1,0 +1,110 @@
+"""One study in, one record out: lung mask, lesion percentages and severity of a converted study."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastct.geometry import Geometry
+from fastct.kernels.masks import mask_counts
+from fastct.lesions import extend_lungs, lesion_fraction, opacity_mask, severity, severity_of_estimate
+from fastct.lungs import segment_lungs
+from fastct.options import fingerprint
+from fastct.pictures import study_pictures
+from fastct.publish import checksums, write_labels
+from fastct.records import Record, Row, read_record
+from fastct.storage import WORK, LocalStorage, open_storage
+from fastct.store import Study, study_folder
+
+SCORING = 1  # raised whenever masks or numbers change for the same voxels, so that old scores are made anew
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """A converted study to score. Sent to workers by reference: no voxels in it."""
+
+    study_id: str
+    store: str
+    size_bytes: int
+
+
+def score_settings() -> dict[str, Any]:
+    """The settings that decide the labels and numbers of a scored study."""
+    return {"scoring": SCORING}
+
+
+def picture_key(study_id: str) -> str:
+    """Where the report's pictures of a study lie in the store."""
+    return f"{WORK}/pictures/{study_id}.json"
+
+
+def is_scored(task: ScoreTask, storage: LocalStorage) -> bool:
+    """Whether an earlier run scored this study with the same settings."""
+    record = read_record(storage, task.study_id)
+    return (
+        record is not None
+        and record.status == "done"
+        and record.scored == fingerprint(score_settings())
+        and storage.exists(picture_key(task.study_id))
+        and all(storage.exists(f"{study_folder(task.study_id)}/{key}") for key in record.keys)
+    )
+
+
+def score_study(task: ScoreTask) -> Record:
+    """Score a converted study, add its labels to the store, and return its record.
+
+    Raises
+    ------
+    StoreError
+        If the study cannot be read, or its labels cannot be written.
+    """
+    storage = open_storage(task.store)
+    study = Study(storage, task.study_id)
+    record = study.record or Record(task.study_id)
+    hu, geometry = study.hu, study.geometry
+    by_expert = record.row.get("lesion_source") == "mask"
+    found = segment_lungs(hu, geometry)
+    lungs, flags = found.labels, list(found.flags)
+    opacity = opacity_mask(hu, lungs, geometry)
+    opacity_percent = lesion_fraction(opacity, lungs).percent
+    lesion = study.lesion if by_expert else opacity
+    if by_expert:
+        lungs, outside = extend_lungs(lungs, lesion, geometry)
+        flags += ["lesion_outside_lung"] if outside else []
+    source = "mask" if by_expert else "threshold"
+    labels = {"lung": lungs} if by_expert else {"lung": lungs, "lesion": lesion}
+    written = write_labels(storage, study, labels, {"lung": "fastct", "lesion": source})
+    storage.write(picture_key(task.study_id), study_pictures(hu, lungs, lesion, geometry).to_json())
+    row = _row(lungs, lesion, geometry, by_expert)
+    return replace(
+        record,
+        status="done",
+        error="",
+        failed_at="",
+        scored=fingerprint(score_settings()),
+        keys={**record.keys, **checksums(written)},
+        row={
+            **record.row,
+            **row,
+            "lesion_source": source,
+            "opacity_percent": opacity_percent,
+            "flags": ";".join(flags),
+        },
+    )
+
+
+def _row(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry, by_expert: bool) -> Row:
+    counts = mask_counts(lungs, lesion)
+    fraction = lesion_fraction(lesion, lungs)
+    return {
+        "lung_ml": float(counts[1:, 0].sum() * geometry.voxel_ml),
+        "lung_right_ml": float(counts[1, 0] * geometry.voxel_ml),
+        "lung_left_ml": float(counts[2, 0] * geometry.voxel_ml),
+        "lesion_ml": float(counts[1:, 1].sum() * geometry.voxel_ml),
+        "lesion_percent": fraction.percent,
+        "lesion_percent_right": fraction.percent_right,
+        "lesion_percent_left": fraction.percent_left,
+        "lesion_percent_max": fraction.percent_max,
+        "severity": (severity if by_expert else severity_of_estimate)(fraction.percent),
+    }

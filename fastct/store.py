@@ -1,0 +1,217 @@
+"""A store as its readers see it: studies by id, voxels by region, the table."""
+
+import base64
+import json
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastct import shards
+from fastct.errors import StoreError
+from fastct.geometry import Geometry
+from fastct.records import Record, Row, read_record, read_records
+from fastct.storage import LocalStorage, open_storage
+
+MANIFEST = "fastct.json"
+STUDIES = "studies"
+IMAGE = "0"
+SHARD = "c/0/0/0"
+SCHEMA = 1
+ENDING = ".nii.zarr"
+Slices = tuple[slice, slice, slice]
+
+
+def open(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> "Store":
+    """Open a store for reading.
+
+    Parameters
+    ----------
+    path : folder of the store.
+    storage_options : for a store on an object store.
+
+    Raises
+    ------
+    StoreError
+        If there is no fastct store, or one of a newer schema.
+    """
+    storage = open_storage(path, storage_options)
+    read_manifest(storage)
+    return Store(storage)
+
+
+def read_manifest(storage: LocalStorage) -> dict[str, Any]:
+    """The store's settings.
+
+    Raises
+    ------
+    StoreError
+        If there is no fastct store, or one of another schema.
+    """
+    if not storage.exists(MANIFEST):
+        raise StoreError(storage, f"there is no {MANIFEST} here", "Give a folder that `fastct convert` wrote")
+    try:
+        manifest = json.loads(storage.read(MANIFEST))
+        schema = manifest["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        cure = "Run `fastct convert` on it again, which writes it anew"
+        raise StoreError(f"{storage}/{MANIFEST}", f"this is no manifest ({error})", cure) from error
+    if schema != SCHEMA:
+        raise StoreError(
+            storage, f"its schema is {schema}, this fastct reads {SCHEMA}", "Use the version that wrote it"
+        )
+    return dict(manifest)
+
+
+def study_folder(study_id: str) -> str:
+    """Key of a study's group."""
+    return f"{STUDIES}/{study_id}{ENDING}"
+
+
+class Store:
+    """Studies of a store, by id.
+
+    Iterating gives ids, sorted; `store["study_0001"]` a Study; `table` one row (a dict of typed values) a study,
+    those that failed among them.
+
+    Examples
+    --------
+    >>> store = open("covid.fastct")                    # doctest: +SKIP
+    >>> store["study_0001"].read(slice(0, 32), slice(128, 256), slice(128, 256)).shape   # doctest: +SKIP
+    (32, 128, 128)
+    """
+
+    def __init__(self, storage: LocalStorage) -> None:
+        self.storage = storage
+
+    @cached_property
+    def _ids(self) -> tuple[str, ...]:
+        names = self.storage.names(STUDIES)
+        return tuple(sorted(name.removesuffix(ENDING) for name in names if name.endswith(ENDING)))
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __contains__(self, study_id: object) -> bool:
+        return study_id in self._ids
+
+    def __getitem__(self, study_id: str) -> "Study":
+        if not self.storage.exists(f"{study_folder(study_id)}/zarr.json"):
+            raise StoreError(self.storage, f"it holds no study {study_id!r}", "`fastct info` lists what it holds")
+        return Study(self.storage, study_id)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Settings, schema and fingerprint of the store."""
+        return read_manifest(self.storage)
+
+    @cached_property
+    def records(self) -> tuple[Record, ...]:
+        """The record of every study, sorted by id."""
+        return tuple(read_records(self.storage))
+
+    @property
+    def table(self) -> list[Row]:
+        """The rows of `studies.csv` with typed values."""
+        return [record.table_row() for record in self.records]
+
+
+class Study:
+    """One study of a store. Voxels are decoded on first use and kept by this object."""
+
+    def __init__(self, storage: LocalStorage, study_id: str) -> None:
+        self.storage = storage
+        self.study_id = study_id
+        self.folder = study_folder(study_id)
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """The root group's document, with those of all members inside."""
+        return self._document("zarr.json")
+
+    @cached_property
+    def record(self) -> Record | None:
+        """The study's record, or None when it has none yet."""
+        return read_record(self.storage, self.study_id)
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Shape and affine."""
+        try:
+            affine = self.metadata["attributes"]["fastct"]["affine_ras"]
+            return Geometry(self._array(IMAGE)["shape"], affine)
+        except (KeyError, TypeError) as error:
+            raise self._damaged(f"its metadata lack {error}") from error
+
+    @cached_property
+    def hu(self) -> NDArray[np.int16]:
+        """All voxels: (z, y, x) int16 HU."""
+        return self.read(slice(None), slice(None), slice(None))
+
+    @cached_property
+    def lungs(self) -> NDArray[np.uint8]:
+        """(z, y, x) uint8: 0, 1 right lung, 2 left lung."""
+        return self.label("lung")
+
+    @cached_property
+    def lesion(self) -> NDArray[np.uint8]:
+        """(z, y, x) uint8: 0, 1 lesion (an expert's mask where there was one, else the threshold estimate)."""
+        return self.label("lesion")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the label images that the study has."""
+        members = self.metadata.get("consolidated_metadata", {}).get("metadata", {})
+        return tuple(members.get("labels", {}).get("attributes", {}).get("ome", {}).get("labels", ()))
+
+    def label(self, name: str) -> NDArray[np.uint8]:
+        """A label image whole: (z, y, x) uint8.
+
+        Raises
+        ------
+        StoreError
+            If the study has no such label.
+        """
+        if name not in self.labels:
+            cure = "Run `fastct score` on the store"
+            raise StoreError(self._name, f"it has no label {name!r}, only {list(self.labels)}", cure)
+        return self._region(f"labels/{name}/0", (slice(None),) * 3)
+
+    def read(self, z: slice, y: slice, x: slice) -> NDArray[np.int16]:
+        """Voxels of a box, given as slices without steps: only the chunks that it touches are decoded."""
+        return self._region(IMAGE, (z, y, x))
+
+    def source_header(self) -> tuple[bytes, bytes]:
+        """Header and header extensions of the NIfTI file that the study came from, as they were."""
+        kept = self.metadata["attributes"]["fastct"]
+        return base64.b64decode(kept["source_header"]), base64.b64decode(kept["source_extensions"])
+
+    def _region(self, array: str, region: Slices) -> NDArray[Any]:
+        shard = self.storage.view(f"{self.folder}/{array}/{SHARD}")
+        try:
+            return shards.read_shard(shard, self._array(array), region)
+        except (ValueError, IndexError) as error:
+            raise self._damaged(f"array {array}: {error}") from error
+
+    def _array(self, array: str) -> dict[str, Any]:
+        members = self.metadata.get("consolidated_metadata", {}).get("metadata", {})
+        return members[array] if array in members else self._document(f"{array}/zarr.json")
+
+    def _document(self, key: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.storage.read(f"{self.folder}/{key}")))
+        except ValueError as error:
+            raise self._damaged(f"{key} is no JSON ({error})") from error
+
+    @property
+    def _name(self) -> str:
+        return f"{self.storage}/{self.folder}"
+
+    def _damaged(self, finding: str) -> StoreError:
+        return StoreError(self._name, finding, "Run `fastct verify`, then convert the study again")
