@@ -13,6 +13,7 @@ from fastct.errors import FileError
 from fastct.geometry import Geometry
 from fastct.inflate import inflate, inflate_head, is_gzip
 from fastct.nifti_header import MAX_EXTENSION_BYTES, NiftiHeader, parse_header
+from fastct.nifti_names import pair_of
 
 # A chest CT of 1,000 slices of 1024 x 1024 int16 voxels stays below this; twice as much took zlib, which has
 # to find out where a bomb ends, more than five seconds.
@@ -195,33 +196,6 @@ def read_mask(
         found = f"whole numbers from {low} to {high}" if mask.exact else "fractions or NaN"
         raise FileError(path, f"the mask holds {found}", "Save it with 0 and 1 only")
     return mask.hu.astype(np.uint8)
-
-
-def pair_of(path: Path) -> tuple[Path, Path | None]:
-    """The file itself and None, or the header and the image of the pair that `path` belongs to.
-
-    Raises
-    ------
-    FileError
-        If the name ends like neither, or half of the pair is missing.
-    """
-    name = path.name.lower()
-    if name.endswith((".nii", ".nii.gz")):
-        return path, None
-    for own, other in ((".hdr", ".img"), (".img", ".hdr")):
-        for packed in ("", ".gz"):
-            if name.endswith(own + packed):
-                partner = _partner(path, path.name[: -len(own + packed)], other)
-                return (path, partner) if own == ".hdr" else (partner, path)
-    raise FileError(path, "its name ends neither in .nii, .nii.gz, .hdr nor .img", "Give a NIfTI file")
-
-
-def _partner(path: Path, stem: str, suffix: str) -> Path:
-    for ending in (suffix, suffix + ".gz", suffix.upper(), suffix.upper() + ".GZ"):
-        partner = path.with_name(stem + ending)
-        if partner.exists():
-            return partner
-    raise FileError(path, f"{stem}{suffix}, the other half of the pair, is missing", "Put both side by side")
 
 
 def _file_bytes(path: Path, limit_bytes: int, *, cut: bool = False) -> NDArray[np.uint8]:

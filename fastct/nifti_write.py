@@ -15,6 +15,7 @@ from fastct.errors import ArrayError, FileError
 from fastct.geometry import Geometry
 from fastct.nifti import to_int16
 from fastct.nifti_header import HEADER_BYTES, NiftiHeader, nibabel_header, parse_header
+from fastct.nifti_names import SINGLE_SUFFIXES, split_name
 
 _MAGIC = {1: b"n+1", 2: b"n+2"}  # single files
 _LARGEST_NIFTI1_SIZE = 32767  # dim is int16 in NIfTI-1
@@ -62,7 +63,8 @@ def write_nifti(
     356
     """
     target = Path(path)
-    if not target.name.lower().endswith((".nii", ".nii.gz")):
+    _, suffix = split_name(target.name)
+    if suffix not in SINGLE_SUFFIXES:
         raise FileError(target, "its name ends neither in .nii nor in .nii.gz", "Name it STUDY.nii.gz")
     if array.dtype not in (np.int16, np.uint8) or array.shape != geometry.shape:
         raise ArrayError(
@@ -76,8 +78,7 @@ def write_nifti(
     else:
         head, stored = _head_as_it_came(array, geometry, parse_header(header, "header"), extensions)
     contents = b"".join((head, np.ascontiguousarray(stored).data))
-    packed = target.name.lower().endswith(".gz")
-    _publish(target, deflate.gzip_compress(contents, _COMPRESSION_LEVEL) if packed else contents)
+    _publish(target, deflate.gzip_compress(contents, _COMPRESSION_LEVEL) if suffix == ".nii.gz" else contents)
 
 
 def _new_head(dtype: np.dtype, geometry: Geometry) -> bytes:
