@@ -1,0 +1,179 @@
+"""Reads dataset_registry.xlsx, or its CSV twin, into checked rows: nothing in it is trusted."""
+# mypy: untyped-calls-exclude=openpyxl
+
+import csv
+import io
+import re
+import warnings
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from fastct.errors import DataSetError
+
+REGISTRY_STEM = "dataset_registry"
+COLUMNS = ("study_id", "category", "study_file", "mask_file")
+
+# The real registry inflates to 240 KB for 1,110 studies, and openpyxl parses some 3 MB a second: this leaves
+# room for 36,000 studies and stops before anyone waits. A CSV is read faster, and may be longer.
+MAX_XLSX_INFLATED_BYTES = 8 << 20
+MAX_CSV_BYTES = 64 << 20
+MAX_ROWS = 200_000
+_MAX_COLUMNS = 64
+_MAX_PARTS = 1000  # files within an .xlsx; the real one has twelve
+_MAX_CELL = 1024  # characters; paths and ids are short
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+_Line = tuple[int, tuple[str, ...]]  # number in the file, and cells
+
+_CURE = "Take the registry that came with the data set, or take it away to go by the folders alone"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One study as the registry names it; paths are relative to the root, posix, without '..'."""
+
+    number: int
+    study_id: str
+    category: str
+    study_file: str
+    mask_file: str
+
+
+def read_registry(path: Path) -> tuple[Row, ...]:
+    """The rows of an .xlsx or .csv registry.
+
+    Columns are found by name, in any order: study_id, category, study_file and, where there are masks,
+    mask_file. Leading slashes of paths mean the root of the data set.
+
+    Raises
+    ------
+    DataSetError
+        Names file and row: if the file cannot be read, is far larger than a registry, holds formulas, lacks
+        a column, or names a study twice or a path that leaves the root.
+    """
+    lines = _csv_lines(path) if path.suffix.lower() == ".csv" else _xlsx_lines(path)
+    if len(lines) > MAX_ROWS:
+        raise DataSetError(path, f"it has more than {MAX_ROWS:,} rows", _CURE)
+    columns = _columns(path, lines[0][1] if lines else ())
+    rows = tuple(_row(path, number, cells, columns) for number, cells in lines[1:])
+    _check_unique(path, rows)
+    return rows
+
+
+def _xlsx_lines(path: Path) -> list[_Line]:
+    """The lines of the first sheet that are not empty, as text."""
+    try:
+        _check_zip(path)
+        from openpyxl.reader.excel import load_workbook  # here: a quarter of a second, for .xlsx alone
+        from openpyxl.xml import DEFUSEDXML
+
+        if not DEFUSEDXML:
+            raise DataSetError(
+                path, "openpyxl would parse it without defusedxml", "Unset OPENPYXL_DEFUSEDXML"
+            )
+        with warnings.catch_warnings():  # about styles and validations that do not matter here
+            warnings.simplefilter("ignore")
+            workbook = load_workbook(path, read_only=True, keep_links=False)
+            sheet = workbook.worksheets[0]
+            # A cell may claim to stand in any row or column: openpyxl fills the gap up to these.
+            table = sheet.iter_rows(1, MAX_ROWS + 2, 1, _MAX_COLUMNS, values_only=True)
+            lines = [(n, tuple(map(_text, cells))) for n, cells in enumerate(table, start=1) if any(cells)]
+            workbook.close()
+            return lines
+    except DataSetError:
+        raise
+    except Exception as error:  # openpyxl lets out whatever its parts do: KeyError, TypeError, ParseError ...
+        raise _unreadable(path, error) from error
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse what would inflate to far more than a registry; zipfile reads no part beyond its stated size."""
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        inflated = sum(part.file_size for part in parts)
+    if inflated > MAX_XLSX_INFLATED_BYTES or len(parts) > _MAX_PARTS:
+        raise DataSetError(path, f"it inflates to {inflated:,} bytes in {len(parts)} parts", _CURE)
+
+
+def _csv_lines(path: Path) -> list[_Line]:
+    """The lines of a CSV that are not empty: BOM or not, commas, semicolons (Russian Excel) or tabs."""
+    try:
+        if path.stat().st_size > MAX_CSV_BYTES:
+            raise DataSetError(path, f"it has more than {MAX_CSV_BYTES:,} bytes", _CURE)
+        text = path.read_bytes().decode("utf-8-sig")
+        first = text.partition("\n")[0]
+        delimiter = max(",;\t", key=first.count)
+        table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        return [
+            (n, tuple(map(_text, cells)))
+            for n, cells in enumerate(table, start=1)
+            if any(map(str.strip, cells))
+        ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataSetError:
+    return DataSetError(path, f"it cannot be read ({type(error).__name__}: {error})", _CURE)
+
+
+def _text(cell: object) -> str:
+    """A cell as text; Excel keeps whole numbers as floats now and then."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    return str(cell).strip()
+
+
+def _columns(path: Path, header: Iterable[str]) -> dict[str, int]:
+    """Where each wanted column stands."""
+    names = [name.lower() for name in header]
+    lacking = [name for name in COLUMNS[:3] if names.count(name) != 1]
+    if lacking or names.count("mask_file") > 1:
+        wanted = ", ".join(lacking or ["mask_file"])
+        raise DataSetError(path, f"its columns are {names}, wanted once each: {wanted}", _CURE)
+    return {name: names.index(name) for name in COLUMNS if name in names}
+
+
+def _row(path: Path, number: int, cells: tuple[str, ...], columns: dict[str, int]) -> Row:
+    values = {name: cells[at] if at < len(cells) else "" for name, at in columns.items()}
+    for name, value in values.items():
+        if value.startswith("="):
+            raise _bad(path, number, f"{name} is a formula ({value[:80]!r})")
+        if len(value) > _MAX_CELL or _CONTROL.search(value):
+            raise _bad(path, number, f"{name} is too long or holds control characters ({value[:80]!r})")
+    if not values["study_id"] or not values["study_file"]:
+        raise _bad(path, number, "study_id or study_file is empty")
+    return Row(
+        number,
+        values["study_id"],
+        values["category"],
+        _relative(path, number, values["study_file"]),
+        _relative(path, number, values["mask_file"]) if values.get("mask_file") else "",
+    )
+
+
+def _relative(path: Path, number: int, text: str) -> str:
+    """The path below the root: leading slashes mean the root itself, as in the registry of MosMedData."""
+    parts = PurePosixPath(text.replace("\\", "/").lstrip("/")).parts
+    if not parts or ".." in parts or parts[0].endswith(":"):
+        raise _bad(path, number, f"the path {text!r} leaves the data set")
+    return "/".join(parts)
+
+
+def _check_unique(path: Path, rows: tuple[Row, ...]) -> None:
+    seen: dict[tuple[str, str], int] = {}
+    for row in rows:
+        for kind, value in (("id", row.study_id), ("file", row.study_file), ("file", row.mask_file)):
+            if not value:
+                continue
+            if (kind, value) in seen:
+                raise _bad(path, row.number, f"{value!r} stands in row {seen[kind, value]} already")
+            seen[kind, value] = row.number
+
+
+def _bad(path: Path, number: int, finding: str) -> DataSetError:
+    return DataSetError(f"{path}, row {number}", finding, _CURE)
