@@ -134,7 +134,7 @@ def study_pictures(
     Raises
     ------
     ArrayError
-        If an array is not NumPy, or not of the geometry's shape.
+        If an array is not NumPy, not of the geometry's shape, or `hu` not int16.
 
     Examples
     --------
@@ -159,9 +159,9 @@ def _as_looked_at(hu: NDArray[np.int16], lungs: Pixels, lesion: Pixels | None, g
     for name, array in (("hu", hu), ("lungs", lungs), ("lesion", lungs if lesion is None else lesion)):
         if not isinstance(array, np.ndarray) or array.shape != geometry.shape:
             found = f"it is {type(array).__name__} of shape {getattr(array, 'shape', None)}"
-            raise ArrayError(
-                name, f"{found}, the study's shape is {geometry.shape}", "Give NumPy arrays of it"
-            )
+            raise ArrayError(name, f"{found}, the study has {geometry.shape}", "Give NumPy arrays of it")
+    if hu.dtype != np.int16:
+        raise ArrayError("hu", f"its dtype is {hu.dtype}, not int16", "Give Hounsfield units as stored")
     ill = np.broadcast_to(np.False_, geometry.shape) if lesion is None else lesion != 0
     axes, signs = geometry.anatomical_axes
     stored = tuple(
