@@ -79,7 +79,7 @@ def run_options(command: Command) -> Command:
     return quiet_options(storage_option(command))
 
 
-class JsonObject(click.ParamType):
+class JsonObject(click.ParamType[dict[str, Any]]):
     """A JSON object given on the command line."""
 
     name = "json"

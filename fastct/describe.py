@@ -74,7 +74,7 @@ def _describe_file(file: Path) -> dict[str, Any]:
         "file": str(file),
         "shape (z, y, x)": " × ".join(str(size) for size in geometry.shape),
         "spacing (z, y, x)": " × ".join(f"{size:g}" for size in geometry.spacing_mm) + " mm",
-        "dtype": header.source_dtype,
+        "dtype": header.dtype.name,
         "affine": "; ".join(" ".join(f"{value:g}" for value in row) for row in geometry.affine[:3]),
         "size": f"{file.stat().st_size / MB:.1f} MB",
     }

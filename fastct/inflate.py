@@ -33,9 +33,7 @@ def is_gzip(raw: NDArray[np.uint8]) -> bool:
     return raw[:2].tobytes() == GZIP_MAGIC
 
 
-def inflate(
-    raw: NDArray[np.uint8], wanted_bytes: int, name: str
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def inflate(raw: NDArray[np.uint8], wanted_bytes: int, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """The inflated bytes, at least `wanted_bytes` of them, and notes on what was odd.
 
     libdeflate does it in one go where the file is one gzip member, as nearly all are; several members,
@@ -118,17 +116,13 @@ def _inflate_in_pieces(
     return whole, tuple(notes)
 
 
-def _pieces(
-    raw: NDArray[np.uint8], name: str, notes: list[str], piece_bytes: int = _PIECE_BYTES
-) -> Iterator[bytes]:
+def _pieces(raw: NDArray[np.uint8], name: str, notes: list[str], piece_bytes: int = _PIECE_BYTES) -> Iterator[bytes]:
     """Inflated pieces of every member; as gzip(1) does, what is no member at the end is passed over."""
     view, at, members = raw.data, 0, 0
     while bytes(view[at : at + 2]) == GZIP_MAGIC:
         members += 1
         if members > MAX_MEMBERS:
-            raise FileError(
-                name, f"it has more than {MAX_MEMBERS:,} gzip members", "Compress it anew, in one"
-            )
+            raise FileError(name, f"it has more than {MAX_MEMBERS:,} gzip members", "Compress it anew, in one")
         member = zlib.decompressobj(wbits=_GZIP_WINDOW_BITS)
         fed: bytes | memoryview = b""
         piece, slice_bytes = b"", _FIRST_SLICE_BYTES

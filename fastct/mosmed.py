@@ -191,9 +191,7 @@ def _match_rows(root: Path, rows: tuple[Row, ...], volumes: list[Found]) -> _Mat
     return match
 
 
-def _moved(
-    rows: Iterable[Row], by_stem: dict[str, list[Found]], match: _Match
-) -> Iterator[tuple[Row, Found]]:
+def _moved(rows: Iterable[Row], by_stem: dict[str, list[Found]], match: _Match) -> Iterator[tuple[Row, Found]]:
     """Rows whose file lies elsewhere, each with it, entered into `match`; the others are missing."""
     for row in rows:
         stem, _ = split_name(PurePosixPath(row.study_file).name)
@@ -294,15 +292,11 @@ def _study_ids(volumes: list[Found], match: _Match) -> dict[str, str]:
     return ids
 
 
-def _study(
-    root: Path, found: Found, identity: dict[str, str], match: _Match, mask_of: dict[str, Found]
-) -> Study:
+def _study(root: Path, found: Found, identity: dict[str, str], match: _Match, mask_of: dict[str, Found]) -> Study:
     row, mask = match.rows.get(found.source), mask_of.get(found.source)
     if row is not None and mask is not None and mask.source == row.mask_file:
         _check_inside(root, row, mask)
-    category = (
-        row.category if row is not None else _class_of((root.absolute().name, *found.folder.split("/")))
-    )
+    category = row.category if row is not None else _class_of((root.absolute().name, *found.folder.split("/")))
     return Study(
         identity[found.source],
         category,

@@ -239,9 +239,7 @@ def _check_limit(header: NiftiHeader, name: str, limit_bytes: int) -> None:
         raise _too_large(name, header.memory_bytes, limit_bytes)
 
 
-def _inflated(
-    file: NDArray[np.uint8], wanted_bytes: int, name: str
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def _inflated(file: NDArray[np.uint8], wanted_bytes: int, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """The file's contents up to the last voxel at least, and notes."""
     contents, notes = inflate(file, wanted_bytes, name) if is_gzip(file) else (file, ())
     if contents.size < wanted_bytes:
@@ -275,9 +273,7 @@ def _hu(payload: NDArray[np.uint8], header: NiftiHeader) -> tuple[NDArray[np.int
     return hu, not (rounded or clamped or missing), tuple(changes)
 
 
-def to_int16(
-    stored: NDArray[np.generic], slope: float, inter: float
-) -> tuple[NDArray[np.int16], bool, int, int]:
+def to_int16(stored: NDArray[np.generic], slope: float, inter: float) -> tuple[NDArray[np.int16], bool, int, int]:
     """Flat int16 of `stored` * slope + inter; whether one was rounded; how many were clamped, and NaN.
 
     The arithmetic is nibabel's: float64, or long double where the file holds that.

@@ -173,9 +173,7 @@ def _scaling(header: Nifti1Header, name: str) -> tuple[float, float]:
     try:
         slope, inter = header.get_slope_inter()
     except HeaderDataError as error:
-        raise FileError(
-            name, f"its intercept is unusable ({error})", "Set scl_inter to a finite number"
-        ) from error
+        raise FileError(name, f"its intercept is unusable ({error})", "Set scl_inter to a finite number") from error
     return (1.0, 0.0) if slope is None else (float(slope), float(inter))
 
 

@@ -128,7 +128,8 @@ class _Job:
         if self.run.dry_run:
             planned = tuple(task.study_id for task in todo)
             return Summary(self.stage, skipped=skipped, planned=planned, listing=listing)
-        done, failed = [], []
+        done: list[str] = []
+        failed: list[str] = []
         for record in self._settled(work, todo):
             (failed if record.status == "failed" else done).append(record.study_id)
         write_table(self.storage, read_records(self.storage))

@@ -91,8 +91,8 @@ def write_labels(
     members["labels"] = ome.group(ome.labels_attributes(names))
     root = {key: value for key, value in study.metadata.items() if key != "consolidated_metadata"}
     written = {f"labels/{name}" for name in labels} | {f"labels/{name}/0" for name in labels} | {"labels"}
-    documents = _documents(root, members)
-    files |= {key: text for key, text in documents.items() if key.rpartition("/")[0] in {*written, ""}}
+    texts = _documents(root, members)
+    files |= {key: text for key, text in texts.items() if key.rpartition("/")[0] in {*written, ""}}
     for key, payload_bytes in files.items():
         storage.write(f"{study.folder}/{key}", payload_bytes)
     return files

@@ -70,9 +70,7 @@ def _xlsx_lines(path: Path) -> list[_Line]:
         from openpyxl.xml import DEFUSEDXML
 
         if not DEFUSEDXML:
-            raise DataSetError(
-                path, "openpyxl would parse it without defusedxml", "Unset OPENPYXL_DEFUSEDXML"
-            )
+            raise DataSetError(path, "openpyxl would parse it without defusedxml", "Unset OPENPYXL_DEFUSEDXML")
         with warnings.catch_warnings():  # about styles and validations that do not matter here
             warnings.simplefilter("ignore")
             workbook = load_workbook(path, read_only=True, keep_links=False)
@@ -106,11 +104,7 @@ def _csv_lines(path: Path) -> list[_Line]:
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
         table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        return [
-            (n, tuple(map(_text, cells)))
-            for n, cells in enumerate(table, start=1)
-            if any(map(str.strip, cells))
-        ]
+        return [(n, tuple(map(_text, cells))) for n, cells in enumerate(table, start=1) if any(map(str.strip, cells))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _unreadable(path, error) from error
 

@@ -90,9 +90,7 @@ def _folders(walk: _Walk) -> Iterator[tuple[str, list[os.DirEntry[str]], bool]]:
         prefix, leaves_root = own.popleft() if own else linked.popleft()
         entries = _entries(walk, prefix)
         if len(walk.seen) > MAX_FOLDERS:
-            raise DataSetError(
-                walk.root, f"it has more than {MAX_FOLDERS:,} folders", "Name one further down"
-            )
+            raise DataSetError(walk.root, f"it has more than {MAX_FOLDERS:,} folders", "Name one further down")
         for entry in entries:
             path = f"{prefix}/{entry.name}" if prefix else entry.name
             if not _is_folder(entry) or _is_stray(entry.name, walk, path):
@@ -116,16 +114,12 @@ def _entries(walk: _Walk, prefix: str) -> list[os.DirEntry[str]]:
             entries = sorted(scan, key=lambda entry: entry.name)
     except OSError as error:
         if not prefix:
-            raise DataSetError(
-                folder, f"it cannot be listed ({error.strerror})", "Check its permissions"
-            ) from error
+            raise DataSetError(folder, f"it cannot be listed ({error.strerror})", "Check its permissions") from error
         walk.notes.append(f"{prefix}: folder cannot be listed ({error.strerror})")
         return []
     if any(entry.name == STORE_MARK for entry in entries):
         if not prefix:
-            raise DataSetError(
-                folder, "it is a fastct store, not a source", "Use score, report or verify on it"
-            )
+            raise DataSetError(folder, "it is a fastct store, not a source", "Use score, report or verify on it")
         return []
     return entries
 
@@ -216,8 +210,6 @@ def _without_second_names(walk: _Walk) -> list[Found]:
         and split_name(PurePosixPath(walk.links[found.source]).name)[0] == found.stem
     ]
     if twice:
-        walk.notes.append(
-            f"{len(twice)} links to files that are there already left aside ({twice[0].source})"
-        )
+        walk.notes.append(f"{len(twice)} links to files that are there already left aside ({twice[0].source})")
     dropped = set(twice)
     return [found for found in walk.files if found not in dropped]

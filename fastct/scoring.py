@@ -75,7 +75,8 @@ def score_study(task: ScoreTask) -> Record:
     source = "mask" if by_expert else "threshold"
     labels = {"lung": lungs} if by_expert else {"lung": lungs, "lesion": lesion}
     written = write_labels(storage, study, labels, {"lung": "fastct", "lesion": source})
-    storage.write(picture_key(task.study_id), study_pictures(hu, lungs, lesion, geometry).to_json())
+    pictures = study_pictures(hu, lungs, lesion, geometry)
+    storage.write(picture_key(task.study_id), pictures.to_json().encode())
     row = _row(lungs, lesion, geometry, by_expert)
     return replace(
         record,

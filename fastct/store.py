@@ -201,7 +201,7 @@ class Study:
 
     def _array(self, array: str) -> dict[str, Any]:
         members = self.metadata.get("consolidated_metadata", {}).get("metadata", {})
-        return members[array] if array in members else self._document(f"{array}/zarr.json")
+        return dict(members[array]) if array in members else self._document(f"{array}/zarr.json")
 
     def _document(self, key: str) -> dict[str, Any]:
         try:

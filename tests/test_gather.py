@@ -148,9 +148,7 @@ def test_the_same_spacing_returns_the_input(shape, spacing_mm, seed, layout, ord
     for dtype in ("int16", "float32"):
         np.testing.assert_array_equal(fastct.resample(hu, spacing_mm, spacing_mm, None, dtype, order), hu)
     labels = random_hu(shape, seed, layout, "uint8")
-    np.testing.assert_array_equal(
-        fastct.resample(labels, spacing_mm, spacing_mm, None, "uint8", order), labels
-    )
+    np.testing.assert_array_equal(fastct.resample(labels, spacing_mm, spacing_mm, None, "uint8", order), labels)
     windowed = fastct.resample(hu, spacing_mm, spacing_mm, (-1000, 400), order=order)
     np.testing.assert_array_equal(windowed, fastct.window(hu, -1000, 400))
 
@@ -229,9 +227,7 @@ def sitk_image(sitk, array, geometry):
 
 def halfway(grid):
     """Which output voxels lie halfway between two source voxels of some axis."""
-    places = [
-        grid.affine[axis, axis] * np.arange(n) + grid.affine[axis, 3] for axis, n in enumerate(grid.shape)
-    ]
+    places = [grid.affine[axis, axis] * np.arange(n) + grid.affine[axis, 3] for axis, n in enumerate(grid.shape)]
     ties = np.meshgrid(*[np.abs(place % 1 - 0.5) < 1e-6 for place in places], indexing="ij")
     return np.logical_or.reduce(ties)
 

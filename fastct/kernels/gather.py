@@ -19,9 +19,7 @@ LARGEST_HU = 1e6  # a hundred times what a CT holds; far below where float32 los
 
 
 @overload
-def window(
-    hu: Volume, low_hu: float, high_hu: float, dtype: DTypeLike = ..., out: Volume | None = ...
-) -> Volume: ...
+def window(hu: Volume, low_hu: float, high_hu: float, dtype: DTypeLike = ..., out: Volume | None = ...) -> Volume: ...
 @overload
 def window(
     hu: Sequence[Volume],
@@ -174,13 +172,9 @@ def _volumes(hu: Volume | Sequence[Volume]) -> tuple[list[Volume], bool]:
         name = "hu" if single else f"hu[{number}]"
         if str(getattr(volume, "dtype", None)) not in SOURCE_DTYPES:
             found = getattr(volume, "dtype", type(volume).__name__)
-            raise ArrayError(
-                name, f"it is {found}, not int16, uint8 or bool", 'Convert it: hu.round().astype("int16")'
-            )
+            raise ArrayError(name, f"it is {found}, not int16, uint8 or bool", 'Convert it: hu.round().astype("int16")')
         if volume.ndim != 3 or 0 in volume.shape:
-            raise ArrayError(
-                name, f"its shape is {volume.shape}", "Give (z, y, x) with at least one voxel an axis"
-            )
+            raise ArrayError(name, f"its shape is {volume.shape}", "Give (z, y, x) with at least one voxel an axis")
     return [volume.view("uint8") if volume.dtype == bool else volume for volume in volumes], single
 
 
@@ -268,9 +262,7 @@ def _outputs(
         return [home("gather", v).empty(shape, kind) for v, shape in zip(volumes, shapes, strict=True)]
     outs: list[Volume] = [out] if single else list(out)  # type: ignore[list-item]
     if len(outs) != len(volumes):
-        raise ArrayError(
-            "out", f"it holds {len(outs)} arrays for {len(volumes)} volumes", "Give one for each volume"
-        )
+        raise ArrayError("out", f"it holds {len(outs)} arrays for {len(volumes)} volumes", "Give one for each volume")
     for number, (target, shape) in enumerate(zip(outs, shapes, strict=True)):
         _check_output(target, shape, kind, "out" if single else f"out[{number}]")
         if any(isinstance(v, np.ndarray) and np.may_share_memory(v, target) for v in volumes):

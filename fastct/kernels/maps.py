@@ -75,9 +75,7 @@ class Line:
     @property
     def scalars(self) -> tuple[np.float32, ...]:
         """Anchor, slope, offset, floor and ceiling as the kernels take them."""
-        return tuple(
-            np.float32(term) for term in (self.anchor, self.slope, self.offset, self.floor, self.ceiling)
-        )
+        return tuple(np.float32(term) for term in (self.anchor, self.slope, self.offset, self.floor, self.ceiling))
 
 
 def window_line(low_hu: float, high_hu: float, dtype: DTypeLike = np.float32) -> Line:
@@ -93,9 +91,7 @@ def window_line(low_hu: float, high_hu: float, dtype: DTypeLike = np.float32) ->
 
 def resampled_shape(shape: Sequence[int], spacing_mm: Triple, to_mm: Triple) -> Shape:
     """Voxels along (z, y, x) once the spacing is `to_mm`."""
-    z, y, x = (
-        max(1, round(n * spacing / to)) for n, spacing, to in zip(shape, spacing_mm, to_mm, strict=True)
-    )
+    z, y, x = (max(1, round(n * spacing / to)) for n, spacing, to in zip(shape, spacing_mm, to_mm, strict=True))
     return z, y, x
 
 
