@@ -60,7 +60,7 @@ def quiet_options(command: Command) -> Command:
 def storage_option(command: Command) -> Command:
     """--storage-options."""
     text = "JSON object for a store on an object store."
-    return click.option("--storage-options", type=JsonObject(), default="{}", metavar="JSON", help=text)(command)
+    return click.option("--storage-options", callback=_json_object, default="{}", metavar="JSON", help=text)(command)
 
 
 def run_options(command: Command) -> Command:
@@ -79,22 +79,15 @@ def run_options(command: Command) -> Command:
     return quiet_options(storage_option(command))
 
 
-class JsonObject(click.ParamType[dict[str, Any]]):
-    """A JSON object given on the command line."""
-
-    name = "json"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
-        """Parse it, or end with a usage error."""
-        if isinstance(value, dict):
-            return value
-        try:
-            found = json.loads(value)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            self.fail("it is no JSON object", param, ctx)
-        return found
+def _json_object(ctx: click.Context, param: click.Parameter, value: str) -> dict[str, Any]:
+    """The JSON object that an option was given, or a usage error."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise click.BadParameter("it is no JSON object", ctx, param)
+    return found
 
 
 codec_option = click.option("--codec", type=click.Choice(CODECS), default=CODECS[0], help="How chunks are coded.")
