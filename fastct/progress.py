@@ -1,5 +1,7 @@
 """What the command line says while it works: progress bars on a terminal, JSON lines for programs, failures always."""
 
+from __future__ import annotations
+
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,15 +9,16 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from fastct.mosmed import Listing
-from fastct.pipeline import Event, Summary
-from fastct.verification import Fault
+if TYPE_CHECKING:  # only named in annotations: `fastct --help` need not import the kernels
+    from fastct.mosmed import Listing
+    from fastct.pipeline import Event, Summary
+    from fastct.verification import Fault
 
 NAMED = 5  # so many names stand in a line before "and N more"
 MB = 1e6

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fastct.geometry import Geometry
 from fastct.kernels.masks import mask_counts
-from fastct.lesions import extend_lungs, lesion_fraction, opacity_mask, severity, severity_of_estimate
+from fastct.lesions import estimated_severity, extend_lungs, lesion_fraction, opacity_mask, severity
 from fastct.lungs import segment_lungs
 from fastct.options import fingerprint
 from fastct.pictures import study_pictures
@@ -17,6 +17,16 @@ from fastct.records import Record, Row, read_record
 from fastct.storage import WORK, LocalStorage, open_storage
 from fastct.store import Study, study_folder
 
+PICTURES = f"{WORK}/pictures"
+FLAG_MEANINGS = {
+    "lung_empty": "No lung was found.",
+    "lung_small": "Both lungs together are smaller than an adult's.",
+    "side_small": "One lung is far smaller than the other.",
+    "lung_cut": "A lung reaches the first or the last slice: part of it was not scanned.",
+    "hu_floor": "The darkest voxel is not that of air: padding, or HU that are not calibrated.",
+    "lesion_outside_lung": "The expert's mask reaches beyond the lung mask, which was extended by it.",
+}
+INFORMING_FLAGS = ("hu_floor", "lesion_outside_lung")  # they tell of the input and cast no doubt on the figures
 SCORING = 1  # raised whenever masks or numbers change for the same voxels, so that old scores are made anew
 
 
@@ -36,7 +46,7 @@ def score_settings() -> dict[str, Any]:
 
 def picture_key(study_id: str) -> str:
     """Where the report's pictures of a study lie in the store."""
-    return f"{WORK}/pictures/{study_id}.json"
+    return f"{PICTURES}/{study_id}.json"
 
 
 def is_scored(task: ScoreTask, storage: LocalStorage) -> bool:
@@ -107,5 +117,5 @@ def _row(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry
         "lesion_percent_right": fraction.percent_right,
         "lesion_percent_left": fraction.percent_left,
         "lesion_percent_max": fraction.percent_max,
-        "severity": (severity if by_expert else severity_of_estimate)(fraction.percent),
+        "severity": (severity if by_expert else estimated_severity)(fraction.percent),
     }

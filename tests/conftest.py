@@ -1,9 +1,14 @@
-"""Shared fixtures: where real CTs lie."""
+"""Shared fixtures: where real CTs lie; small chests, and a store made of them."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from small_chests import small_chest, write_study
+
+import fastct
+from fastct.reporting import write_report
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +21,35 @@ def real_data() -> Path:
     if not path.is_dir():
         pytest.fail(f"FASTCT_REAL_DATA={folder} is not a folder")
     return path.resolve()
+
+
+@pytest.fixture(scope="session")
+def chests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four small studies in MosMedData's folders, the second with an expert's mask. Not to be changed."""
+    root = tmp_path_factory.mktemp("chests")
+    for number, category in enumerate(("CT-0", "CT-1", "CT-1", "CT-2"), 1):
+        hu, lesion, affine = small_chest(number)
+        write_study(root / "studies" / category / f"study_{number:04d}.nii.gz", hu, affine)
+        if number == 2:
+            write_study(root / "masks" / "study_0002_mask.nii.gz", lesion, affine)
+    return root
+
+
+@pytest.fixture
+def broken_chests(chests: Path, tmp_path: Path) -> Path:
+    """A copy of the four studies, the third cut off in the middle."""
+    root = tmp_path / "broken"
+    shutil.copytree(chests, root)
+    broken = root / "studies" / "CT-1" / "study_0003.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:-5000])
+    return root
+
+
+@pytest.fixture(scope="session")
+def scored(chests: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the four small studies, scored, with its report. Not to be changed."""
+    store = tmp_path_factory.mktemp("scored") / "store"
+    fastct.convert(chests, store, workers=1)
+    fastct.score(store, workers=1)
+    write_report(store, None)
+    return store

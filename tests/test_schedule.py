@@ -1,17 +1,13 @@
 """Spreading work: in this process and over worker processes, with workers that are really killed."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
+from deadly_jobs import Square, square, where
 
 from fastct.errors import WorkerError
 from fastct.options import RunOptions
 from fastct.schedule import work_through
-
-sys.path.insert(0, str(Path(__file__).parent))  # worker processes inherit it
-from deadly_jobs import Square, square, where
 
 TASKS = [Square(f"study_{n:04d}", n) for n in range(1, 8)]
 

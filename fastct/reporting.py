@@ -1,0 +1,75 @@
+"""A store's report: rows, pictures and facts of the store, given to the page."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastct.lesions import NOISE_FLOOR_PERCENT
+from fastct.mosmed import Listing
+from fastct.pictures import StudyPictures
+from fastct.report import ReportFacts, render_report
+from fastct.scoring import FLAG_MEANINGS, INFORMING_FLAGS, PICTURES, picture_key
+from fastct.storage import LocalStorage, open_storage
+from fastct.store import Store, read_manifest
+
+REPORT = "report.html"
+SEVERITY_RULE = (
+    "Share of the lungs that is lesion: CT-0: 0 %; CT-1: above 0 up to 25 %; CT-2: above 25 up to 50 %; "
+    "CT-3: above 50, below 75 %; CT-4: 75 % and more. A study without expert mask whose estimate lies under "
+    "the noise floor counts as CT-0."
+)
+
+
+def write_report(
+    store: str | os.PathLike[str], listing: Listing | None, storage_options: Mapping[str, Any] | None = None
+) -> Path:
+    """Write `report.html` into a store, and say where it lies.
+
+    Parameters
+    ----------
+    store : folder of the store.
+    listing : what was found when the store was made, for what the registry names and the disk lacks; or None.
+    storage_options : for a store on an object store.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, or it cannot be written.
+    """
+    storage = open_storage(store, storage_options)
+    manifest = read_manifest(storage)
+    facts = ReportFacts(
+        title=storage.root.name,
+        version=manifest["fastct"],
+        severity_rule=SEVERITY_RULE,
+        noise_floor_percent=NOISE_FLOOR_PERCENT,
+        settings=manifest["settings"],
+        missing_sources=listing.missing if listing else (),
+        unlisted_sources=listing.unlisted if listing else (),
+        notes=listing.notes if listing else (),
+        flag_meanings=FLAG_MEANINGS,
+        informing_flags=INFORMING_FLAGS,
+    )
+    page = "".join(render_report(Store(storage).table, _Pictures(storage), facts))
+    storage.write(REPORT, page.encode())
+    return storage.path(REPORT)
+
+
+class _Pictures(Mapping[str, StudyPictures]):
+    """The pictures of a store's studies, read when they are asked for: never all at once in memory."""
+
+    def __init__(self, storage: LocalStorage) -> None:
+        self.storage = storage
+
+    def __getitem__(self, study_id: str) -> StudyPictures:
+        key = picture_key(study_id)
+        if not self.storage.exists(key):
+            raise KeyError(study_id)
+        return StudyPictures.from_json(self.storage.read(key).decode())
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.removesuffix(".json") for name in self.storage.names(PICTURES))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

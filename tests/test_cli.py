@@ -1,0 +1,127 @@
+"""The command line as a user meets it: exit codes, what is said where, and kills at any moment."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from small_chests import tree
+
+import fastct
+
+FASTCT = [sys.executable, "-m", "fastct"]
+
+
+def call(*arguments, **more):
+    return subprocess.run([*FASTCT, *map(str, arguments)], capture_output=True, text=True, check=False, **more)
+
+
+def test_run_does_the_main_job(chests, tmp_path, scored):
+    done = call("run", chests, tmp_path / "store", "-j1")
+    assert done.returncode == 0, done.stderr
+    assert "4 done" in done.stderr
+    assert done.stdout == ""
+    expected, found = tree(scored), tree(tmp_path / "store")
+    assert b"study_0004" in found.pop("report.html")
+    del expected["report.html"]
+    assert found == expected
+    assert call("verify", tmp_path / "store").returncode == 0
+
+
+def test_failures_are_named_and_exit_is_1(broken_chests, tmp_path):
+    done = call("run", broken_chests, tmp_path / "store", "-j1", "--json", "-q")
+    assert done.returncode == 1
+    assert "study_0003" in done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["status"] for event in events if event.get("study_id") == "study_0003"] == ["failed"]
+    assert {event["event"] for event in events} >= {"study", "stage", "report"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["convert"], 2, "Missing argument"),
+        (["convert", "{chests}", "{new}", "--codec", "gzip"], 2, "gzip"),
+        (["convert", "{chests}", "{new}", "--device", "tpu"], 2, "Choose auto, cpu"),
+        (["convert", "{chests}", "{new}", "--device", "cuda"], 1, "issue 4"),
+        (["convert", "{chests}", "{new}", "--storage-options", "[]"], 2, "no JSON object"),
+        (["convert", "{chests}", "s3://bucket/store"], 1, "issue 3"),
+        (["convert", "{new}", "{new}2"], 1, "{new}"),
+        (["score", "{chests}"], 1, "no fastct.json"),
+        (["info", "{new}"], 1, "{new}"),
+        (["export", "{scored}", "nothing", "{new}.nii.gz"], 1, "no study 'nothing'"),
+        (["export", "{scored}", "study_0001", "{new}.txt"], 2, ".nii.gz"),
+    ],
+)
+def test_errors_say_what_to_do(chests, scored, tmp_path, arguments, code, said):
+    places = {"chests": chests, "scored": scored, "new": tmp_path / "new"}
+    done = call(*(argument.format(**places) for argument in arguments))
+    assert done.returncode == code, done.stderr
+    assert said.format(**places) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_info_of_each_kind(chests, scored):
+    assert "done 4" in call("info", scored).stdout
+    assert "CT-1 2" in call("info", chests).stdout
+    facts = json.loads(call("info", "--json", chests / "studies/CT-0/study_0001.nii.gz").stdout)
+    assert facts["shape (z, y, x)"] == "10 × 96 × 96"
+
+
+def test_export_and_dry_run(scored, chests, tmp_path):
+    assert call("export", scored, "study_0002", tmp_path / "a.nii.gz", "--label", "lesion").returncode == 0
+    assert fastct.read_nifti(tmp_path / "a.nii.gz").hu.max() == 1
+    planned = call("run", chests, tmp_path / "store", "--dry-run")
+    assert planned.returncode == 0
+    assert "would do study_0001" in planned.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def started(store, *arguments):
+    """A run in a process of its own, once it has begun to write."""
+    process = subprocess.Popen(
+        [*FASTCT, *map(str, arguments)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not (store / ".fastct").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return process
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_leaves_with_130_and_the_same_command_goes_on(chests, tmp_path, scored, workers):
+    store = tmp_path / "store"
+    process = started(store, "run", chests, store, "-j", workers)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "the same command goes on from here" in said
+    assert "Traceback" not in said
+    assert call("run", chests, store, "-j1").returncode == 0
+    assert {k: v for k, v in tree(store).items() if "staging" not in k and k != "report.html"} == {
+        k: v for k, v in tree(scored).items() if k != "report.html"
+    }
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.01, 0.02, 0.04, 0.08, 0.16])
+def test_a_kill_at_any_moment_leaves_a_store_that_opens(chests, tmp_path, scored, delay_s):
+    store = tmp_path / "store"
+    process = started(store, "run", chests, store, "-j1")
+    time.sleep(delay_s)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    if (store / "fastct.json").exists():
+        for study_id in (opened := fastct.open(store)):
+            assert opened[study_id].hu.shape == (10, 96, 96)
+    assert call("run", chests, store, "-j1").returncode == 0
+    assert {k: v for k, v in tree(store).items() if k != "report.html"} == {
+        k: v for k, v in tree(scored).items() if k != "report.html"
+    }
+
+
+def test_python_dash_m_and_version():
+    assert fastct.__version__ in call("--version").stdout
+    assert call().returncode in (0, 2)

@@ -1,0 +1,166 @@
+"""The chain: what is converted and scored, what is left out, what happens to a broken study."""
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from small_chests import tree
+
+import fastct
+from fastct.errors import DataSetError, NotReadyError, OptionError, StoreError
+from fastct.exporting import export_study
+from fastct.records import COLUMNS
+
+
+def table(store):
+    with (store / "studies.csv").open(newline="") as file:
+        return {row["study_id"]: row for row in csv.DictReader(file)}
+
+
+def test_every_study_is_scored(scored, chests):
+    rows = table(scored)
+    assert list(next(iter(rows.values()))) == list(COLUMNS)
+    assert {name: row["status"] for name, row in rows.items()} == {f"study_000{n}": "done" for n in range(1, 5)}
+    assert [row["category"] for row in rows.values()] == ["CT-0", "CT-1", "CT-1", "CT-2"]
+    assert rows["study_0001"]["source"] == "studies/CT-0/study_0001.nii.gz"
+    assert [rows[name]["lesion_source"] for name in sorted(rows)] == ["threshold", "mask", "threshold", "threshold"]
+    for row in rows.values():
+        right, left, both = (float(row[f"lung_{side}ml"]) for side in ("right_", "left_", ""))
+        assert right > 500
+        assert left > 500
+        assert right + left == pytest.approx(both, abs=0.01)
+
+
+def test_voxels_and_masks_come_back(scored, chests):
+    store = fastct.open(scored)
+    assert list(store) == [f"study_000{n}" for n in range(1, 5)]
+    for study_id in store:
+        source = nib.load(next(chests.rglob(f"{study_id}.nii.gz")))
+        study = store[study_id]
+        np.testing.assert_array_equal(study.hu, np.asarray(source.dataobj).T)
+        np.testing.assert_array_equal(study.geometry.affine, source.affine)
+        np.testing.assert_array_equal(study.read(slice(2, 5), slice(30, 70), slice(1, 90)), study.hu[2:5, 30:70, 1:90])
+        assert set(np.unique(study.lungs)) == {0, 1, 2}
+    expert = np.asarray(nib.load(chests / "masks" / "study_0002_mask.nii.gz").dataobj).T
+    np.testing.assert_array_equal(store["study_0002"].lesion, expert)
+    assert not (store["study_0002"].lungs[expert > 0] == 0).any(), "an expert's lesion is lung"
+
+
+def test_expert_percent_is_the_share_of_the_lung(scored):
+    row, study = table(scored)["study_0002"], fastct.open(scored)["study_0002"]
+    percent = 100 * (study.lesion > 0).sum() / (study.lungs > 0).sum()
+    assert float(row["lesion_percent"]) == pytest.approx(percent, abs=1e-3)
+    assert float(row["opacity_percent"]) != float(row["lesion_percent"])
+    assert row["severity"] == fastct.severity(percent)
+
+
+def test_a_broken_study_never_stops_the_others(broken_chests, tmp_path):
+    store = tmp_path / "store"
+    summary = fastct.convert(broken_chests, store, workers=1)
+    assert summary.failed == ("study_0003",)
+    assert len(fastct.score(store, workers=1).done) == 3
+    rows = table(store)
+    assert [rows[name]["status"] for name in sorted(rows)] == ["done", "done", "failed", "done"]
+    assert "study_0003.nii.gz" in rows["study_0003"]["error"]
+    assert list(fastct.open(store)) == ["study_0001", "study_0002", "study_0004"]
+
+
+def test_an_unforeseen_error_is_a_failure_too(chests, tmp_path, monkeypatch):
+    def boom(*args):
+        raise ZeroDivisionError("unforeseen")
+
+    monkeypatch.setattr("fastct.conversion.study_files", boom)
+    summary = fastct.convert(chests, tmp_path / "store", workers=1)
+    assert len(summary.failed) == 4
+    assert {row["error"] for row in table(tmp_path / "store").values()} == {"ZeroDivisionError: unforeseen"}
+
+
+def test_a_second_run_does_only_what_is_left(broken_chests, chests, tmp_path):
+    store = tmp_path / "store"
+    fastct.convert(broken_chests, store, workers=1)
+    again = fastct.convert(broken_chests, store, workers=1)
+    assert again.skipped == ("study_0001", "study_0002", "study_0004")
+    assert again.failed == ("study_0003",)
+    shutil.copy(chests / "studies/CT-1/study_0003.nii.gz", broken_chests / "studies/CT-1/study_0003.nii.gz")
+    assert fastct.convert(broken_chests, store, workers=1).done == ("study_0003",)
+    assert fastct.convert(broken_chests, store, workers=1).done == ()
+
+
+def test_changed_sources_and_settings_redo_exactly_what_they_concern(chests, tmp_path):
+    root, store = tmp_path / "root", tmp_path / "store"
+    shutil.copytree(chests, root)
+    fastct.convert(root, store, workers=1)
+    fastct.score(store, workers=1)
+    os.utime(root / "studies/CT-0/study_0001.nii.gz", (1, 1))  # touched, not changed
+    assert fastct.convert(root, store, workers=1).done == ()
+    first, last = root / "studies/CT-0/study_0001.nii.gz", root / "studies/CT-2/study_0004.nii.gz"
+    shutil.copy(last, first)
+    assert fastct.convert(root, store, workers=1).done == ("study_0001",)
+    assert fastct.score(store, workers=1).done == ("study_0001",)
+    assert len(fastct.convert(root, store, workers=1, codec="zstd").done) == 4
+    assert len(fastct.convert(root, store, workers=1, codec="zstd", overwrite=True).done) == 4
+
+
+@pytest.mark.parametrize("codec", ["ctpack", "blosc", "zstd"])
+def test_zarr_python_reads_the_same_voxels(chests, tmp_path, codec):
+    zarr = pytest.importorskip("zarr")
+    fastct.convert(chests / "studies" / "CT-0", tmp_path / "store", codec=codec, workers=1)
+    group = zarr.open_group(tmp_path / "store" / "studies" / "study_0001.nii.zarr", mode="r")
+    np.testing.assert_array_equal(group["0"][:], fastct.open(tmp_path / "store")["study_0001"].hu)
+    header = nib.Nifti1Header(bytes(group["nifti"][:].tobytes()))
+    assert header.get_data_shape() == group["0"].shape[::-1]
+    np.testing.assert_allclose(header.get_best_affine(), fastct.open(tmp_path / "store")["study_0001"].geometry.affine)
+
+
+def test_export_gives_the_source_back(scored, chests, tmp_path):
+    for study_id in fastct.open(scored):
+        export_study(fastct.open(scored)[study_id], tmp_path / f"{study_id}.nii.gz")
+        source, back = nib.load(next(chests.rglob(f"{study_id}.nii.gz"))), nib.load(tmp_path / f"{study_id}.nii.gz")
+        assert back.header == source.header
+        np.testing.assert_array_equal(np.asarray(back.dataobj), np.asarray(source.dataobj))
+    export_study(fastct.open(scored)["study_0002"], tmp_path / "lung.nii", label="lung")
+    lungs = np.asarray(nib.load(tmp_path / "lung.nii").dataobj).T
+    np.testing.assert_array_equal(lungs, fastct.open(scored)["study_0002"].lungs)
+    with pytest.raises(OptionError, match="it is there already"):
+        export_study(fastct.open(scored)["study_0002"], tmp_path / "lung.nii", label="lung")
+
+
+def test_two_workers_write_the_same_bytes(scored, chests, tmp_path):
+    store = tmp_path / "store"
+    fastct.convert(chests, store, workers=2)
+    fastct.score(store, workers=2)
+    expected = tree(scored)
+    del expected["report.html"]
+    assert tree(store) == expected
+
+
+def test_dry_run_writes_nothing(chests, tmp_path):
+    summary = fastct.convert(chests, tmp_path / "store", workers=1, dry_run=True)
+    assert len(summary.planned) == 4
+    assert not (tmp_path / "store").exists()
+
+
+def test_refusals(chests, tmp_path):
+    with pytest.raises(OptionError, match="there is no such option"):
+        fastct.convert(chests, tmp_path / "store", worker=3)
+    with pytest.raises(OptionError, match="Choose one of ctpack"):
+        fastct.convert(chests, tmp_path / "store", codec="gzip")
+    with pytest.raises(NotReadyError, match="issue 4"):
+        fastct.score(tmp_path, device="cuda")
+    with pytest.raises(StoreError, match="not empty"):
+        fastct.convert(chests, chests)
+    with pytest.raises(DataSetError):
+        fastct.convert(tmp_path, tmp_path / "store")
+    with pytest.raises(StoreError, match=r"no fastct\.json"):
+        fastct.score(tmp_path)
+    with pytest.raises(StoreError, match="no study 'nothing'"):
+        fastct.open(_empty(chests, tmp_path))["nothing"]
+
+
+def _empty(chests: Path, tmp_path: Path) -> Path:
+    fastct.convert(chests / "studies" / "CT-0", tmp_path / "one", workers=1)
+    return tmp_path / "one"
