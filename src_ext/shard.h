@@ -1,0 +1,200 @@
+// Zarr v3 shards ("sharding_indexed", index at the end, crc32c everywhere) of ctpack chunks: one call a volume or region.
+#pragma once
+#include <vector>
+
+#include "crc32c.h"
+#include "ctpack.h"
+
+namespace shard {
+
+using ctpack::Box;
+using ctpack::Target;
+
+constexpr uint64_t MISSING = ~uint64_t(0);
+constexpr size_t CHECKSUM_BYTES = 4;
+
+struct Entry {  // as the index holds it
+    uint64_t offset, n_bytes;
+};
+
+struct Grid {
+    size_t count[3], chunk[3];  // chunks along (z, y, x); voxels of a chunk
+
+    size_t chunks() const { return count[0] * count[1] * count[2]; }
+    size_t voxels() const { return chunk[0] * chunk[1] * chunk[2]; }
+    ctpack::Planes planes() const { return {chunk[0], chunk[1], chunk[2]}; }
+    ctpack::Shape shape() const {
+        ctpack::Shape shape;
+        shape.axes = 3;
+        for (int a = 0; a < 3; ++a) shape.extent[a] = uint32_t(chunk[a]);
+        return shape;
+    }
+};
+
+// ---- writing -----------------------------------------------------------------------------------------------
+
+struct Volume {
+    const uint8_t* first;
+    size_t shape[3];
+    ptrdiff_t plane_bytes, row_bytes;  // voxels of a row are contiguous
+    size_t voxel_bytes;
+    uint16_t fill;
+    bool omit_fill;  // leave out chunks that hold nothing but the fill value
+};
+
+inline void repeat(uint8_t* row, size_t from, size_t to, const uint8_t* value, size_t voxel_bytes) {
+    if (from < to) ctpack::fill_row(row + from * voxel_bytes, to - from, value, voxel_bytes);
+}
+
+// Rows below the volume are those that their codec stores in next to nothing: level ones, or copies for labels.
+inline void pad_row(uint8_t* row, size_t width, size_t voxel_bytes) {
+    const uint8_t* above = row - width * voxel_bytes;
+    if (voxel_bytes == 1) std::memcpy(row, above, width);
+    else repeat(row, 0, width, above, voxel_bytes);
+}
+
+// Copies a chunk that begins at voxel (z, y, x); what lies outside the volume is made up, and cheap.
+inline void gather(const Volume& volume, const Grid& grid, const size_t* begin, uint8_t* out) {
+    const size_t size = volume.voxel_bytes, width = grid.chunk[2], height = grid.chunk[1];
+    const size_t planes = std::min(grid.chunk[0], volume.shape[0] - begin[0]);
+    const size_t rows = std::min(height, volume.shape[1] - begin[1]), columns = std::min(width, volume.shape[2] - begin[2]);
+    for (size_t z = 0; z < planes; ++z)
+        for (size_t y = 0; y < height; ++y, out += width * size) {
+            if (y >= rows) {
+                pad_row(out, width, size);
+                continue;
+            }
+            std::memcpy(out, volume.first + ptrdiff_t(begin[0] + z) * volume.plane_bytes +
+                                 ptrdiff_t(begin[1] + y) * volume.row_bytes + begin[2] * size, columns * size);
+            repeat(out, columns, width, out + (columns - 1) * size, size);
+        }
+    uint8_t fill[2];
+    std::memcpy(fill, &volume.fill, 2);
+    repeat(out, 0, (grid.chunk[0] - planes) * height * width, fill, size);
+}
+
+inline bool is_fill(const uint8_t* voxels, size_t n, const Volume& volume) {
+    const size_t size = volume.voxel_bytes;
+    return std::memcmp(voxels, &volume.fill, size) == 0 && std::memcmp(voxels, voxels + size, (n - 1) * size) == 0;
+}
+
+inline size_t append_checksum(uint8_t* out, size_t begin, size_t end, bool portable) {
+    const uint32_t sum = crc32c::of(out + begin, end - begin, portable);
+    std::memcpy(out + end, &sum, CHECKSUM_BYTES);
+    return end + CHECKSUM_BYTES;
+}
+
+inline size_t bound(const Grid& grid, size_t voxel_bytes) {
+    return grid.chunks() * (ctpack::bound(grid.shape(), voxel_bytes) + CHECKSUM_BYTES + sizeof(Entry)) + CHECKSUM_BYTES;
+}
+
+// Writes the shard of a volume to `out`, which has room for `bound`; returns its length.
+inline size_t encode_volume(const Volume& volume, const Grid& grid, uint8_t* out, bool portable) {
+    std::vector<int16_t> voxels(grid.voxels());  // int16 for its alignment
+    std::vector<Entry> index;
+    index.reserve(grid.chunks());
+    ctpack::Scratch scratch;
+    const ctpack::Source source{grid.shape(), volume.voxel_bytes, reinterpret_cast<const uint8_t*>(voxels.data())};
+    size_t end = 0;
+    for (size_t z = 0; z < grid.count[0]; ++z)
+        for (size_t y = 0; y < grid.count[1]; ++y)
+            for (size_t x = 0; x < grid.count[2]; ++x) {
+                const size_t begin[3] = {z * grid.chunk[0], y * grid.chunk[1], x * grid.chunk[2]};
+                gather(volume, grid, begin, reinterpret_cast<uint8_t*>(voxels.data()));
+                if (volume.omit_fill && is_fill(source.voxels, grid.voxels(), volume)) {
+                    index.push_back({MISSING, MISSING});
+                    continue;
+                }
+                const size_t start = end;
+                end += ctpack::encode(source, out + end, scratch, portable);
+                end = append_checksum(out, start, end, portable);
+                index.push_back({start, end - start});
+            }
+    std::memcpy(out + end, index.data(), index.size() * sizeof(Entry));
+    return append_checksum(out, end, end + index.size() * sizeof(Entry), portable);
+}
+
+// ---- reading -----------------------------------------------------------------------------------------------
+
+struct Shard {
+    const uint8_t* bytes;
+    size_t n_bytes;
+    const Entry* index;  // C order
+    Grid grid;
+};
+
+struct Region {
+    size_t begin[3], end[3];
+    Target target;
+    size_t voxel_bytes;
+};
+
+struct Fault {
+    size_t chunk;         // C order
+    const char* finding;  // null: none
+};
+
+// Proves one chunk: its place, checksum, lengths, shape and dtype.
+inline const char* prove(const Shard& shard, const Entry& entry, size_t voxel_bytes, ctpack::Chunk& chunk,
+                         ctpack::Scratch& scratch, bool portable) {
+    if (entry.offset > shard.n_bytes || entry.n_bytes > shard.n_bytes - entry.offset || entry.n_bytes < CHECKSUM_BYTES)
+        return "the index places it outside the shard";
+    const uint8_t* bytes = shard.bytes + entry.offset;
+    const size_t n_bytes = size_t(entry.n_bytes) - CHECKSUM_BYTES;
+    uint32_t sum;
+    std::memcpy(&sum, bytes + n_bytes, CHECKSUM_BYTES);
+    if (sum != crc32c::of(bytes, n_bytes, portable)) return "its checksum (crc32c) does not match its bytes";
+    if (const char* finding = ctpack::parse(bytes, n_bytes, chunk, scratch)) return finding;
+    if (chunk.voxel_bytes != voxel_bytes) return "its dtype is not the array's";
+    return chunk.shape == shard.grid.shape() ? nullptr : "its shape is not the array's chunk shape";
+}
+
+// ctpack drops axes of length 1, so its planes need not be the chunk's.
+inline void decode_box(const ctpack::Chunk& chunk, const Grid& grid, const Box& box, const Target& target,
+                       ctpack::Scratch& scratch, bool portable) {
+    const ctpack::Planes planes = grid.planes();
+    if (chunk.planes.count == planes.count && chunk.planes.height == planes.height && chunk.planes.width == planes.width)
+        return ctpack::decode(chunk, box, target, scratch, portable);
+    std::vector<int16_t> voxels(grid.voxels());
+    uint8_t* bytes = reinterpret_cast<uint8_t*>(voxels.data());
+    ctpack::decode_whole(chunk, bytes, scratch, portable);
+    ctpack::copy_box(bytes, planes, chunk.voxel_bytes, box, target);
+}
+
+// The part of chunk (z, y, x) = `at` that the region wants, and where it goes.
+inline Box overlap(const Grid& grid, const Region& region, const size_t* at, Target& target) {
+    size_t lo[3], hi[3], to[3];
+    for (int a = 0; a < 3; ++a) {
+        const size_t start = at[a] * grid.chunk[a];
+        lo[a] = std::max(region.begin[a], start) - start;
+        hi[a] = std::min(region.end[a], start + grid.chunk[a]) - start;
+        to[a] = start + lo[a] - region.begin[a];
+    }
+    target = region.target;
+    target.first = region.target.row(to[0], to[1]) + to[2] * region.voxel_bytes;
+    return {lo[0], hi[0], lo[1], hi[1], lo[2], hi[2]};
+}
+
+// Decodes the chunks that a region (not empty, within the grid) touches; missing ones leave the target as it is.
+inline Fault decode_region(const Shard& shard, const Region& region, bool portable) {
+    const Grid& grid = shard.grid;
+    ctpack::Scratch scratch;
+    size_t first[3], last[3], at[3];
+    for (int a = 0; a < 3; ++a) first[a] = region.begin[a] / grid.chunk[a], last[a] = (region.end[a] - 1) / grid.chunk[a];
+    for (at[0] = first[0]; at[0] <= last[0]; ++at[0])
+        for (at[1] = first[1]; at[1] <= last[1]; ++at[1])
+            for (at[2] = first[2]; at[2] <= last[2]; ++at[2]) {
+                const size_t number = (at[0] * grid.count[1] + at[1]) * grid.count[2] + at[2];
+                const Entry entry = shard.index[number];
+                if (entry.offset == MISSING && entry.n_bytes == MISSING) continue;
+                ctpack::Chunk chunk;
+                if (const char* finding = prove(shard, entry, region.voxel_bytes, chunk, scratch, portable))
+                    return {number, finding};
+                Target target;
+                const Box box = overlap(grid, region, at, target);
+                decode_box(chunk, grid, box, target, scratch, portable);
+            }
+    return {0, nullptr};
+}
+
+}  // namespace shard
