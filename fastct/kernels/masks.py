@@ -1,0 +1,261 @@
+"""Masks as bit rows: thresholds, discs, holes, pieces, hulls and counts, 64 pixels at a time.
+
+A bit mask is uint64 (z, y, words): pixel x is bit x % 64 of word x // 64, and pixels beyond x count as
+empty. Masks combine with &, | and ^ as arrays do, and are cut along z, y and words by slicing.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import floor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastct.errors import ArrayError
+from fastct.kernels import home
+
+Bits = NDArray[np.uint64]
+WORD_BITS = 64
+MAX_REACH = WORD_BITS - 1  # pixels that a shape may reach to each side
+BIN_FLOOR_HU, BIN_HU = -1024, 8  # bins of the histograms of pieces: 128 of 8 HU
+MEAN_FLOOR_HU, MEAN_BIN_HU = -1000, 4  # bins of the histograms of window means: 276 of 4 HU
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """The connected pieces of a bit mask, as runs.
+
+    `spans[i]` holds the ends (from, to), to excluded, of run i; `starts[z * rows + y]` is the first run of
+    a row; `piece[i]` says which piece run i belongs to, `table` has a row a piece.
+    """
+
+    shape: tuple[int, int, int]
+    spans: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    piece: NDArray[np.int32]
+    table: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def slice_index(self) -> NDArray[np.int64]:
+        """(First) slice of each piece."""
+        return self.table[:, 0]
+
+    @property
+    def area(self) -> NDArray[np.int64]:
+        """Pixels (or voxels) of each piece."""
+        return self.table[:, 1]
+
+    @property
+    def box(self) -> NDArray[np.int64]:
+        """(y0, y1, x0, x1) of each piece, y1 and x1 excluded."""
+        return self.table[:, 2:6]
+
+    @cached_property
+    def middle_x(self) -> NDArray[np.float64]:
+        """Column of each piece's centre of mass."""
+        return self.table[:, 6] / (2.0 * self.area)
+
+    def paint(self, chosen: NDArray[np.bool_]) -> Bits:
+        """The mask of the chosen pieces; `chosen` is (pieces,) bool."""
+        flags = np.ascontiguousarray(chosen, dtype=bool).view(np.uint8)
+        twin = home("masks", self.spans)
+        bits: Bits = twin.paint(self.spans, self.starts, self.piece, flags, self.shape)
+        return bits
+
+    def count_inside(self, mask: Bits) -> NDArray[np.int64]:
+        """How many pixels of each piece are set in `mask`, a bit mask of the same shape."""
+        twin = home("masks", self.spans, mask)
+        counts: NDArray[np.int64] = twin.count_inside(
+            self.spans, self.starts, self.piece, np.ascontiguousarray(mask), len(self)
+        )
+        return counts
+
+    def histograms(self, hu: NDArray[np.int16]) -> NDArray[np.int32]:
+        """HU histograms (pieces, 128) without the ends of runs: bin b starts at -1024 + 8 b HU."""
+        twin = home("masks", self.spans, hu)
+        counts: NDArray[np.int32] = twin.histograms(hu, self.spans, self.starts, self.piece, len(self))
+        return counts
+
+    def overlaps(self) -> NDArray[np.int64]:
+        """Rows (upper piece, lower piece, pixels) for pieces of adjacent slices over each other."""
+        twin = home("masks", self.spans)
+        pairs: NDArray[np.int64] = twin.overlaps(self.spans, self.starts, self.piece, self.shape[0])
+        return pairs
+
+
+def disc(radius_mm: float, spacing_mm: tuple[float, float, float]) -> NDArray[np.int32]:
+    """Half widths in pixels (at most 63) of the rows 0, 1, ... of a disc, counted from its middle row.
+
+    >>> disc(2.0, (8.0, 0.8, 0.8)).tolist()
+    [2, 2, 1]
+    """
+    _, row_mm, pixel_mm = spacing_mm
+    slack = 0.01 * pixel_mm * pixel_mm  # a pixel on the circle counts, whatever the rounding
+    rows = range(floor(np.sqrt(radius_mm**2 + slack) / row_mm) + 1)
+    half = [floor(np.sqrt(max(radius_mm**2 + slack - (dy * row_mm) ** 2, 0.0)) / pixel_mm) for dy in rows]
+    return np.minimum(half, MAX_REACH).astype(np.int32)
+
+
+def pack_below(hu: NDArray[np.int16], levels_hu: tuple[int, ...]) -> Bits:
+    """Bit masks (level, z, y, words) of where `hu`, int16 (z, y, x), lies below each level."""
+    if hu.dtype != np.int16 or hu.ndim != 3:
+        raise ArrayError("hu", f"it is {hu.dtype} with {hu.ndim} axes", "Give int16 (z, y, x)")
+    bits: Bits = home("masks", hu).pack_below(hu, np.array(levels_hu, np.int16))
+    return bits
+
+
+def pack_label(labels: NDArray[np.uint8], label: int = 0) -> Bits:
+    """Bit mask of where `labels`, uint8 (z, y, x), are `label`; for 0, where they are not 0."""
+    if labels.dtype != np.uint8 or labels.ndim != 3:
+        raise ArrayError("labels", f"they are {labels.dtype} with {labels.ndim} axes", "Give uint8 (z, y, x)")
+    bits: Bits = home("masks", labels).pack_label(labels, label)
+    return bits
+
+
+def unpack_label(mask: Bits, label: int, out: NDArray[np.uint8]) -> None:
+    """Write `label` into `out`, uint8 (z, y, x) at any strides, where the mask is set."""
+    home("masks", mask, out).unpack_label(np.ascontiguousarray(mask), label, out)
+
+
+def dilate(mask: Bits, half_width: NDArray[np.int32]) -> Bits:
+    """Grow each slice by a shape such as `disc` makes."""
+    bits: Bits = home("masks", mask).dilate(np.ascontiguousarray(mask), half_width)
+    return bits
+
+
+def erode(mask: Bits, half_width: NDArray[np.int32]) -> Bits:
+    """Shrink each slice by a shape such as `disc` makes; beyond the frame is empty."""
+    bits: Bits = home("masks", mask).erode(np.ascontiguousarray(mask), half_width)
+    return bits
+
+
+def open_slices(mask: Bits, half_width: NDArray[np.int32]) -> Bits:
+    """Keep of each slice only what holds the whole shape."""
+    return dilate(erode(mask, half_width), half_width)
+
+
+def close_slices(mask: Bits, half_width: NDArray[np.int32]) -> Bits:
+    """Fill gaps and notches of each slice that do not hold the shape."""
+    return mask | erode(dilate(mask, half_width), half_width)
+
+
+def count(mask: Bits) -> NDArray[np.int64]:
+    """Set pixels of each slice."""
+    counts: NDArray[np.int64] = home("masks", mask).count(np.ascontiguousarray(mask))
+    return counts
+
+
+def fill_holes(mask: Bits) -> Bits:
+    """Fill what each slice encloses: background (4-connected) that does not reach the frame."""
+    bits: Bits = home("masks", mask).fill_holes(np.ascontiguousarray(mask))
+    return bits
+
+
+def find_pieces(mask: Bits, through_slices: bool = False) -> Pieces:
+    """Connected pieces of each slice for itself (4-connected), or through all slices (26-connected)."""
+    twin = home("masks", mask)
+    spans, starts = twin.find_runs(np.ascontiguousarray(mask))
+    if starts[-1] == 0:
+        spans = spans[:0]
+    piece, table = twin.label(spans, starts, mask.shape[0], through_slices)
+    return Pieces(mask.shape, spans, starts, piece, table)
+
+
+def hull(right: Bits, left: Bits) -> tuple[Bits, Bits]:
+    """Convex hull of both masks in each slice, and those of its chords that lead from one to the other."""
+    inside, chords = home("masks", right, left).hull(np.ascontiguousarray(right), np.ascontiguousarray(left))
+    return inside, chords
+
+
+def cut(
+    hu: NDArray[np.int16], mask: Bits, rows: tuple[int, int], first_column: int, drift: NDArray[np.int32]
+) -> None:
+    """Clear the cheapest path through the given rows of one slice, so that what it parts is not connected.
+
+    Set pixels of `mask` (y, words) cost HU above soft tissue's air content, `drift` (columns from
+    `first_column` on) is added in each row, and a step to the side costs 20 HU a pixel, two at most.
+    """
+    home("masks", hu, mask).cut(hu, mask, rows, first_column, drift)
+
+
+def reach(size_mm: float, spacing_mm: tuple[float, float, float], most: int) -> tuple[int, int]:
+    """Pixels (y, x) to each side that a window reaching `size_mm` takes, at most `most`.
+
+    >>> reach(4.5, (8.0, 0.8, 0.8), 12)
+    (6, 6)
+    """
+    _, rows, columns = (min(floor(size_mm / step + 0.5), most) for step in spacing_mm)
+    return rows, columns
+
+
+def square(size_mm: float, spacing_mm: tuple[float, float, float]) -> NDArray[np.int32]:
+    """A rectangle reaching `size_mm` to each side, as a shape for `dilate` and `erode`."""
+    rows, columns = reach(size_mm, spacing_mm, MAX_REACH)
+    return np.full(rows + 1, columns, np.int32)
+
+
+def mean_histograms(hu: NDArray[np.int16], mask: Bits, window: tuple[int, int]) -> NDArray[np.int32]:
+    """Histograms (y, 276) of the mean HU around each pixel of the mask, a row of the frame each.
+
+    The mean is over the mask's pixels within `window` (y, x) pixels to each side, at most 2, in the slice,
+    of HU held to -1000 .. 100; bin b starts at -1000 + 4 b HU.
+    """
+    counts: NDArray[np.int32] = home("masks", hu, mask).mean_histograms(
+        hu, np.ascontiguousarray(mask), window
+    )
+    return counts
+
+
+def means_above(
+    hu: NDArray[np.int16], mask: Bits, window: tuple[int, int], levels_hu: NDArray[np.int16]
+) -> Bits:
+    """Bit masks (level, z, y, words) of where that mean exceeds a level; `levels_hu` is (level, y)."""
+    bits: Bits = home("masks", hu, mask).means_above(hu, np.ascontiguousarray(mask), window, levels_hu)
+    return bits
+
+
+def share_above(part: Bits, whole: Bits, tenths: int, window: tuple[int, int]) -> Bits:
+    """Where `part` exceeds tenths / 10 of `whole` within `window` (y, x) pixels to each side.
+
+    The neighbour slices count too, with weights 1 : 8 : 1. Only pixels of `whole` are set.
+    """
+    twin = home("masks", part, whole)
+    bits: Bits = twin.share(np.ascontiguousarray(part), np.ascontiguousarray(whole), tenths, window)
+    return bits
+
+
+def mask_counts(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Voxels and lesion voxels of each lung, in one pass.
+
+    Parameters
+    ----------
+    lungs : uint8 (z, y, x): 1 right lung, 2 left lung, anything else outside.
+    lesion : uint8 of the same shape, lesion where it is not 0.
+
+    Returns
+    -------
+    int64 (3, 2): rows outside, right, left; columns voxels, lesion voxels.
+
+    Raises
+    ------
+    ArrayError
+        If the masks are not uint8 or differ in shape.
+
+    Examples
+    --------
+    >>> lungs = np.array([[[0, 1, 1, 2]]], np.uint8)
+    >>> mask_counts(lungs, np.array([[[1, 1, 0, 0]]], np.uint8)).tolist()
+    [[1, 1], [2, 1], [1, 0]]
+    """
+    if lungs.dtype != np.uint8 or lesion.dtype != np.uint8 or lungs.shape != lesion.shape:
+        raise ArrayError(
+            "masks",
+            f"lungs are {lungs.dtype} {lungs.shape}, lesion is {lesion.dtype} {lesion.shape}",
+            "Give uint8 masks of one shape",
+        )
+    twin = home("masks", lungs, lesion)
+    counts: NDArray[np.int64] = twin.mask_counts(np.ascontiguousarray(lungs), np.ascontiguousarray(lesion))
+    return counts

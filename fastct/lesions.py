@@ -1,0 +1,213 @@
+"""Lesion percentages and severity: from an expert's mask, or from the opacity estimate."""
+
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastct.errors import ArrayError, OptionError
+from fastct.geometry import Geometry
+from fastct.kernels import masks
+from fastct.kernels.masks import Bits
+from fastct.opacity import opacity_mask
+from fastct.sides import beside
+
+__all__ = [
+    "NOISE_FLOOR_PERCENT",
+    "LesionFraction",
+    "LesionProfile",
+    "estimated_severity",
+    "extend_lungs",
+    "lesion_fraction",
+    "lesion_profile",
+    "opacity_mask",
+    "severity",
+]
+
+NOISE_FLOOR_PERCENT = 1.5  # what the opacity estimate finds in normal lungs: less counts as none
+GROUND_GLASS_HU = (-700, -130)  # mean densities of marked regions in MosMedData (doi:10.17816/DD46826, 2020)
+GROW_MM = 30.0  # lesion this near to a lung goes to it by distance, beyond by the midline
+CLASSES = ("CT-0", "CT-1", "CT-2", "CT-3", "CT-4")
+
+
+@dataclass(frozen=True)
+class LesionFraction:
+    """Share of the lungs that is lesion, in percent, and the voxels it was counted from.
+
+    A side without lung counts 0 % and is left out of `percent_max`, the worse side.
+    """
+
+    percent: float
+    percent_right: float
+    percent_left: float
+    percent_max: float
+    right_voxels: int
+    left_voxels: int
+    lesion_right_voxels: int
+    lesion_left_voxels: int
+    lesion_outside_voxels: int
+
+
+@dataclass(frozen=True)
+class LesionProfile:
+    """Size and density of a lesion inside the lungs: mean HU is NaN where there is none."""
+
+    volume_ml: float
+    mean_hu: float
+    ground_glass_percent: float
+    consolidation_percent: float
+
+
+def lesion_fraction(lesion: NDArray[np.uint8], lungs: NDArray[np.uint8]) -> LesionFraction:
+    """Share of the lungs that is lesion: total, right, left, and of the worse side.
+
+    Parameters
+    ----------
+    lesion : uint8 (z, y, x), lesion where it is not 0.
+    lungs : uint8 (z, y, x): 0, 1 right lung, 2 left lung.
+
+    Raises
+    ------
+    ArrayError
+        If the masks are not uint8 of one shape.
+
+    Examples
+    --------
+    >>> lungs = np.array([[[1, 1, 1, 1, 2, 2, 0]]], np.uint8)
+    >>> fraction = lesion_fraction(np.array([[[1, 0, 0, 0, 1, 0, 1]]], np.uint8), lungs)
+    >>> fraction.percent_right, fraction.percent_left, fraction.percent_max, fraction.lesion_outside_voxels
+    (25.0, 50.0, 50.0, 1)
+    """
+    counts = masks.mask_counts(lungs, lesion).tolist()
+    (_, outside), (right, ill_right), (left, ill_left) = counts
+    sides = [_percent(ill_right, right), _percent(ill_left, left)]
+    return LesionFraction(
+        percent=_percent(ill_right + ill_left, right + left),
+        percent_right=sides[0],
+        percent_left=sides[1],
+        percent_max=max(sides),
+        right_voxels=right,
+        left_voxels=left,
+        lesion_right_voxels=ill_right,
+        lesion_left_voxels=ill_left,
+        lesion_outside_voxels=outside,
+    )
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100.0 * part / whole if whole else 0.0
+
+
+def severity(percent: float) -> str:
+    """Class of involvement: CT-0 none, CT-1 up to 25 %, CT-2 up to 50, CT-3 below 75, CT-4 from 75 on.
+
+    The rule of MosMedData (doi:10.17816/DD46826, table 1) with its edges, which its texts contradict,
+    stated. Raises OptionError if `percent` is not between 0 and 100.
+
+    >>> severity(0.0), severity(25.0), severity(50.1), severity(75.0)
+    ('CT-0', 'CT-1', 'CT-3', 'CT-4')
+    """
+    if not isfinite(percent) or not 0.0 <= percent <= 100.0:
+        raise OptionError("percent", f"it is {percent!r}", "Give a share between 0 and 100")
+    if percent == 0.0:
+        return CLASSES[0]
+    if percent <= 25.0:
+        return CLASSES[1]
+    if percent <= 50.0:
+        return CLASSES[2]
+    return CLASSES[3] if percent < 75.0 else CLASSES[4]
+
+
+def estimated_severity(percent: float) -> str:
+    """Class of an opacity estimate: below NOISE_FLOOR_PERCENT it counts as CT-0.
+
+    >>> estimated_severity(0.9), estimated_severity(12.0)
+    ('CT-0', 'CT-1')
+    """
+    return severity(0.0 if 0.0 <= percent < NOISE_FLOOR_PERCENT else percent)
+
+
+def lesion_profile(
+    hu: NDArray[np.int16], lesion: NDArray[np.uint8], lungs: NDArray[np.uint8], geometry: Geometry
+) -> LesionProfile:
+    """Volume and mean HU of the lesion inside the lungs, and its shares of ground glass and consolidation.
+
+    `hu` is int16, the masks uint8, all (z, y, x) of the geometry's shape; else ArrayError. Ground glass lies
+    between the two GROUND_GLASS_HU, consolidation above the upper; the rest is thinner.
+    """
+    if not hu.shape == lesion.shape == lungs.shape == geometry.shape:
+        raise ArrayError(
+            "hu, lesion and lungs",
+            f"they are {hu.shape}, {lesion.shape} and {lungs.shape}, the geometry {geometry.shape}",
+            "Give arrays of the geometry's shape",
+        )
+    values = hu[(lesion != 0) & (lungs != 0)]
+    low, high = GROUND_GLASS_HU
+    return LesionProfile(
+        volume_ml=values.size * geometry.voxel_ml,
+        mean_hu=float(values.mean(dtype=np.float64)) if values.size else float("nan"),
+        ground_glass_percent=_percent(int(((values >= low) & (values <= high)).sum()), values.size),
+        consolidation_percent=_percent(int((values > high).sum()), values.size),
+    )
+
+
+def extend_lungs(
+    lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry
+) -> tuple[NDArray[np.uint8], int]:
+    """Lungs with an expert's lesion added, each voxel to the nearer side, and how many voxels were added.
+
+    What an expert marks as lesion is lung. Both masks are uint8 (z, y, x) of the geometry's shape, else
+    ArrayError.
+
+    >>> geometry = Geometry((1, 1, 4), np.diag([-1.0, 1.0, 8.0, 1.0]))
+    >>> lungs, added = extend_lungs(
+    ...     np.array([[[2, 0, 0, 1]]], np.uint8), np.array([[[0, 1, 0, 0]]], np.uint8), geometry
+    ... )
+    >>> lungs.tolist(), added
+    ([[[2, 2, 0, 1]]], 1)
+    """
+    if (
+        lungs.dtype != np.uint8
+        or lesion.dtype != np.uint8
+        or not lungs.shape == lesion.shape == geometry.shape
+    ):
+        found = f"they are {lungs.dtype} {lungs.shape} and {lesion.dtype} {lesion.shape}"
+        raise ArrayError("lungs and lesion", found, f"Give uint8 masks of shape {geometry.shape}")
+    out = lungs.copy()
+    upright = geometry.upright(out)
+    right, left = (masks.pack_label(upright, side) for side in (1, 2))
+    outside = masks.pack_label(geometry.upright(lesion)) & ~(right | left)
+    added = int(masks.count(outside).sum())
+    if added:
+        to_right, to_left = _nearest(outside, right, left, geometry)
+        masks.unpack_label(to_right, 1, upright)
+        masks.unpack_label(to_left, 2, upright)
+    return out, added
+
+
+def _nearest(outside: Bits, right: Bits, left: Bits, geometry: Geometry) -> tuple[Bits, Bits]:
+    """Parts of `outside` nearer to the right and to the left lung."""
+    spacing_mm = geometry.upright_spacing_mm()
+    to_right, to_left = np.zeros_like(outside), np.zeros_like(outside)
+    radius_mm = 0.0
+    while outside.any() and radius_mm < GROW_MM:
+        radius_mm += max(spacing_mm[1:])
+        shape = masks.disc(radius_mm, spacing_mm)
+        by_right, by_left = (masks.dilate(side, shape) & outside for side in (right, left))
+        to_right |= by_right
+        to_left |= by_left & ~by_right
+        outside = outside & ~(by_right | by_left)
+    middle = _between(right, left)
+    far_right = outside & beside(outside.shape, middle, left=False)
+    return to_right | far_right, to_left | (outside & ~far_right)
+
+
+def _between(right: Bits, left: Bits) -> float:
+    """Column half-way between the lungs' centres, or the middle of the frame."""
+    columns: int = right.shape[2] * masks.WORD_BITS
+    pieces = [masks.find_pieces(side) for side in (right, left)]
+    if not all(len(side) for side in pieces):
+        return columns / 2
+    centres = [float((side.middle_x * side.area).sum() / side.area.sum()) for side in pieces]
+    return (centres[0] + centres[1]) / 2

@@ -1,0 +1,217 @@
+"""Right and left lung in a chest CT, found without a network on runs and bit rows of its slices."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastct.airways import LUMEN_HU, WALL_HU, find_airways
+from fastct.errors import ArrayError
+from fastct.geometry import Geometry
+from fastct.kernels import masks
+from fastct.kernels.masks import Bits, Pieces
+from fastct.pleura import beyond_hila, bridge_slices, close_notches, fill_gaps
+from fastct.sides import cut_apart, find_midline, walk_sides
+
+Spacing = tuple[float, float, float]
+
+BODY_HU = -400  # half-way between lung and soft tissue: the skin, and the inner wall of the chest
+EDGE_HU = -220  # experts draw the lung's border here, well into partial volume (measured on LCTSC contours)
+AERATED_HU = -500  # lung that holds more air than tissue: tells a lung's own density
+TABLE_MM = 4.0  # half thickness of what is cut off the body: table, tubes, folds of cloth
+SPIKE_MM = 1.5  # half thickness of bridges that are cut: pleural partial volume between lung and bowel
+PIECE_MM2 = 25.0  # smallest piece of lung in a slice
+GAS_MIX = 0.5  # gas is darker than half-way between the lung's own median and GAS_HU
+GAS_HU = -1000
+SMALL_ML = 1000.0  # both lungs of an adult hold more, even breathed out
+SMALL_SIDE = 0.15  # share of both lungs; a left lung is about 45 % of them
+CUT_MM2 = 100.0  # lung in the first or last slice that says that the scan cuts it
+FLOOR_HU = (-1100, -900)  # where the darkest voxel of a calibrated scan of a body in air lies
+
+
+@dataclass(frozen=True)
+class LungOptions:
+    """How lungs are drawn.
+
+    Parameters
+    ----------
+    keep_consolidation : whether consolidation and tumour at the pleura are drawn in, as scoring needs, or
+        left out, as contours for radiotherapy do.
+    """
+
+    keep_consolidation: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class LungMask:
+    """Labels, uint8 (z, y, x): 0, 1 right lung, 2 left lung; and the words that say what is doubtful."""
+
+    labels: NDArray[np.uint8]
+    flags: tuple[str, ...]
+
+
+DEFAULT = LungOptions()
+
+
+@overload
+def lung_mask(hu: NDArray[np.int16], geometry: Geometry) -> NDArray[np.uint8]: ...
+@overload
+def lung_mask(hu: Sequence[NDArray[np.int16]], geometry: Sequence[Geometry]) -> list[NDArray[np.uint8]]: ...
+def lung_mask(
+    hu: NDArray[np.int16] | Sequence[NDArray[np.int16]], geometry: Geometry | Sequence[Geometry]
+) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
+    """Right and left lung of a chest CT, without trachea, main bronchi and gas of stomach and bowel.
+
+    Parameters
+    ----------
+    hu : int16 (z, y, x), HU; or a list of volumes.
+    geometry : where its voxels lie; or a list, one a volume. The affine says which side is right.
+
+    Returns
+    -------
+    uint8 (z, y, x): 0, 1 right lung, 2 left lung; or a list.
+
+    Raises
+    ------
+    ArrayError
+        If `hu` is not int16 (z, y, x) of the geometry's shape.
+
+    Examples
+    --------
+    >>> geometry = Geometry((3, 64, 64), np.diag([-5.0, 5.0, 8.0, 1.0]))
+    >>> lung_mask(np.full((3, 64, 64), -1000, np.int16), geometry).any()
+    np.False_
+    """
+    if isinstance(geometry, Geometry):
+        return segment_lungs(hu, geometry).labels  # type: ignore[arg-type]
+    return [segment_lungs(*volume).labels for volume in zip(hu, geometry, strict=True)]
+
+
+def segment_lungs(hu: NDArray[np.int16], geometry: Geometry, options: LungOptions = DEFAULT) -> LungMask:
+    """The lung mask of one volume, with flags that say what is doubtful about it.
+
+    Flags: `lung_empty` (no lung found), `lung_cut` (the first or last slice holds lung), `lung_small` (less
+    than 1 L), `side_small` (a side holds less than 15 % of both), `hu_floor` (the darkest voxel is not that
+    of air: padding, or HU that are none). Errors as for `lung_mask`.
+    """
+    if hu.dtype != np.int16 or hu.shape != geometry.shape:
+        raise ArrayError(
+            "hu", f"it is {hu.dtype} {hu.shape}, wanted int16 {geometry.shape}", "Give HU and their geometry"
+        )
+    right, left = _find_lungs(geometry.upright(hu), geometry.upright_spacing_mm(), options)
+    labels = np.zeros(hu.shape, np.uint8)
+    masks.unpack_label(right, 1, geometry.upright(labels))
+    masks.unpack_label(left, 2, geometry.upright(labels))
+    return LungMask(labels, _flags(hu, right, left, geometry))
+
+
+def slice_areas_mm2(lungs: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.float64]:
+    """Lung area of each slice in mm2: (z, 2) for right and left, along the array's first axis.
+
+    >>> geometry = Geometry((1, 2, 2), np.diag([0.5, 0.5, 8.0, 1.0]))
+    >>> slice_areas_mm2(np.array([[[1, 1], [0, 2]]], np.uint8), geometry).tolist()
+    [[0.5, 0.25]]
+    """
+    _, y_mm, x_mm = geometry.spacing_mm
+    counts = [masks.count(masks.pack_label(lungs, side)) for side in (1, 2)]
+    return np.stack(counts, axis=1) * np.float64(y_mm * x_mm)
+
+
+def lung_box(
+    lungs: NDArray[np.uint8], geometry: Geometry, margin_mm: float = 10.0
+) -> tuple[slice, slice, slice]:
+    """Slices (z, y, x) of the box around the lungs with a margin; the whole volume where there is no lung.
+
+    >>> geometry = Geometry((1, 5, 5), np.diag([1.0, 1.0, 8.0, 1.0]))
+    >>> lungs = np.zeros((1, 5, 5), np.uint8)
+    >>> lungs[0, 2, 3] = 1
+    >>> lung_box(lungs, geometry, margin_mm=1.0)
+    (slice(0, 1, None), slice(1, 4, None), slice(2, 5, None))
+    """
+    if not lungs.any():
+        return slice(0, lungs.shape[0]), slice(0, lungs.shape[1]), slice(0, lungs.shape[2])
+    filled = (lungs.any(axis=(1, 2)), lungs.any(axis=(0, 2)), lungs.any(axis=(0, 1)))
+    box = []
+    for along, size, step_mm in zip(filled, lungs.shape, geometry.spacing_mm, strict=True):
+        margin = int(np.ceil(margin_mm / step_mm))
+        first, last = np.flatnonzero(along)[[0, -1]]
+        box.append(slice(max(int(first) - margin, 0), min(int(last) + 1 + margin, size)))
+    return box[0], box[1], box[2]
+
+
+def _find_lungs(hu: NDArray[np.int16], spacing_mm: Spacing, options: LungOptions) -> tuple[Bits, Bits]:
+    """Bit masks of right and left lung of an upright volume."""
+    outer, air, lumen, soft = masks.pack_below(hu, (BODY_HU, EDGE_HU, LUMEN_HU, WALL_HU))
+    body = _find_body(~outer, spacing_mm)
+    air = masks.open_slices(air & body, masks.disc(SPIKE_MM, spacing_mm))
+    middle = find_midline(air, body, spacing_mm)
+    airways = find_airways(lumen & body, ~soft, middle, spacing_mm)
+    lung = cut_apart(hu, _large(air & ~airways, spacing_mm), middle, spacing_mm)
+    pieces = masks.find_pieces(lung)
+    side = walk_sides(pieces, _is_lung(pieces, hu, middle, spacing_mm), middle, spacing_mm)
+    right, left = pieces.paint(side == 1), pieces.paint(side == 2)
+    if not side.any():
+        return right, left
+    if options.keep_consolidation:
+        allowed = beyond_hila(body.shape, middle, spacing_mm[2]) & body & ~airways
+        right, left = (bridge_slices(lung, allowed, spacing_mm[0]) for lung in (right, left))
+    right, left = close_notches(right, left, spacing_mm)
+    right, left = fill_gaps(right, left, spacing_mm, options.keep_consolidation)
+    return right & body, left & body & ~right
+
+
+def _find_body(tissue: Bits, spacing_mm: Spacing) -> Bits:
+    """The trunk of each slice: tissue with all it encloses, less table and arms.
+
+    Thick slices join lung and outside air from slice to slice, never in the plane: so each slice for
+    itself. Filled first: a thin chest wall must not be opened away with the table.
+    """
+    pieces = masks.find_pieces(masks.open_slices(masks.fill_holes(tissue), masks.disc(TABLE_MM, spacing_mm)))
+    order = np.lexsort((pieces.area, pieces.slice_index))
+    largest = np.zeros(len(pieces), bool)
+    largest[order[np.flatnonzero(np.diff(pieces.slice_index[order], append=-1))]] = True
+    return masks.fill_holes(pieces.paint(largest))
+
+
+def _large(air: Bits, spacing_mm: Spacing) -> Bits:
+    pieces = masks.find_pieces(air)
+    return pieces.paint(pieces.area * spacing_mm[1] * spacing_mm[2] >= PIECE_MM2)
+
+
+def _median_hu(histograms: NDArray[np.int64]) -> NDArray[np.float64]:
+    below = histograms.cumsum(axis=-1)
+    middle: NDArray[np.float64] = (2 * below < below[..., -1:]).sum(axis=-1) + np.float64(0.5)
+    return masks.BIN_FLOOR_HU + masks.BIN_HU * middle
+
+
+def _is_lung(pieces: Pieces, hu: NDArray[np.int16], middle: int, spacing_mm: Spacing) -> NDArray[np.bool_]:
+    """Pieces that are large enough, and not as dark as gas beside the patient's own lung of that side."""
+    histograms = pieces.histograms(hu).astype(np.int64)
+    aerated = histograms[:, : (AERATED_HU - masks.BIN_FLOOR_HU) // masks.BIN_HU]
+    left = pieces.middle_x > middle
+    sides = [aerated[left == side].sum(axis=0) for side in (False, True)]
+    # A side without air (collapsed, or consolidated through and through) borrows the other's density.
+    usual = [_median_hu(own if own.any() else aerated.sum(axis=0)) for own in sides]
+    gas = np.where(left, *[GAS_MIX * GAS_HU + (1 - GAS_MIX) * usual[side] for side in (1, 0)])
+    wanted: NDArray[np.bool_] = pieces.area * spacing_mm[1] * spacing_mm[2] >= PIECE_MM2
+    return wanted & (_median_hu(histograms) > gas)
+
+
+def _flags(hu: NDArray[np.int16], right: Bits, left: Bits, geometry: Geometry) -> tuple[str, ...]:
+    found = []
+    ml = [masks.count(side).sum() * geometry.voxel_ml for side in (right, left)]
+    _, y_mm, x_mm = geometry.upright_spacing_mm()
+    ends = masks.count((right | left)[[0, -1]]) * (y_mm * x_mm)
+    if not sum(ml):
+        found.append("lung_empty")
+    elif sum(ml) < SMALL_ML:
+        found.append("lung_small")
+    if sum(ml) and min(ml) < SMALL_SIDE * sum(ml):
+        found.append("side_small")
+    if ends.max() > CUT_MM2:
+        found.append("lung_cut")
+    if not FLOOR_HU[0] <= hu.min() <= FLOOR_HU[1]:
+        found.append("hu_floor")
+    return tuple(found)

@@ -1,0 +1,135 @@
+"""Opacity estimate: ground glass and consolidation inside given lungs, from HU alone."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastct.errors import ArrayError
+from fastct.geometry import Geometry
+from fastct.kernels import masks
+from fastct.kernels.masks import Bits
+
+Spacing = tuple[float, float, float]
+
+RIM_MM = 1.5  # pleural partial volume, not looked at, refilled from inside at the end
+SMOOTH_MM = 1.1  # reach of the in-plane mean against noise: 3 x 3 pixels at 0.7 to 1.0 mm
+PEAK_HU = (-1000, -650)  # where the subject's own healthy lung has its commonest density
+PEAK_BINS = 5  # of 4 HU, over which the histogram is smoothed
+LIFT_HU = 170  # opacity lies this far above the peak: half-way to ground glass of about -520
+LEVEL_HU = (-760, -580)  # guards of that threshold in over-inflated and in expiratory chests
+GRAVITY_SHARE = 0.25  # a row's baseline is this quantile of its density: disease rarely fills more
+GRAVITY_HU = 80  # dependent density lifts the baseline by no more
+GRAVITY_SMOOTH_MM = 10.0  # standard deviation along y
+SICK = (0.30, 0.60)  # share of lung above threshold between which the baseline of rows loses its meaning
+DENSE_HU = -130  # above: vessel or consolidation, never ground glass by itself (MosMedData: -700 .. -130)
+WINDOW_MM = 4.5  # reach of the window that an opacity fills and a vessel's blurred ring does not
+FILLED_TENTHS = 7  # of that window
+NEAR_MM = 8.0  # dense pixels count when this near to ground glass
+THICK_MM = 10.0  # ... or in bodies that reach this far to all sides: no vessel in the lung does
+DOME_REACH_MM = 3.0  # an opacity in the slice above this near says that this is no diaphragm
+CLOSE_MM = 2.0  # vessels and noise holes inside a lesion belong to it
+SPECK_ML = 0.5  # smaller bodies are dropped
+MOST_REACH = 40  # pixels, which keeps window sums below 2 ** 16
+
+
+def opacity_mask(hu: NDArray[np.int16], lungs: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
+    """Ground glass and consolidation inside the lungs, less vessels, walls, fissures and dependent density.
+
+    Parameters
+    ----------
+    hu : int16 (z, y, x), HU.
+    lungs : uint8 (z, y, x), lung where it is not 0, as `lung_mask` makes it.
+    geometry : where the voxels lie.
+
+    Returns
+    -------
+    uint8 (z, y, x): 0, 1 opacity. An estimate: see `NOISE_FLOOR_PERCENT` of `fastct.lesions`.
+
+    Raises
+    ------
+    ArrayError
+        If the arrays are not int16 and uint8 of the geometry's shape.
+
+    Examples
+    --------
+    >>> geometry = Geometry((3, 64, 64), np.diag([-5.0, 5.0, 8.0, 1.0]))
+    >>> hu, lungs = np.full((3, 64, 64), -860, np.int16), np.ones((3, 64, 64), np.uint8)
+    >>> opacity_mask(hu, lungs, geometry).any()
+    np.False_
+    """
+    if hu.dtype != np.int16 or lungs.dtype != np.uint8 or not hu.shape == lungs.shape == geometry.shape:
+        raise ArrayError(
+            "hu and lungs",
+            f"they are {hu.dtype} {hu.shape} and {lungs.dtype} {lungs.shape}, the geometry {geometry.shape}",
+            "Give int16 HU and uint8 lungs of the geometry's shape",
+        )
+    lung = masks.pack_label(geometry.upright(lungs))
+    found = _find_opacities(geometry.upright(hu), lung, geometry)
+    out = np.zeros(hu.shape, np.uint8)
+    masks.unpack_label(found, 1, geometry.upright(out))
+    return out
+
+
+def _find_opacities(hu: NDArray[np.int16], lung: Bits, geometry: Geometry) -> Bits:
+    """Bit mask of the opacities of an upright volume."""
+    spacing_mm = geometry.upright_spacing_mm()
+    inner = masks.erode(lung, masks.square(RIM_MM, spacing_mm))
+    window = masks.reach(SMOOTH_MM, spacing_mm, 2)
+    histograms = masks.mean_histograms(hu, inner, window)
+    if not histograms.any():
+        return np.zeros_like(lung)
+    levels = np.stack([_levels_hu(histograms, spacing_mm[1]), np.full(len(histograms), DENSE_HU)])
+    opaque, dense = masks.means_above(hu, inner, window, levels.astype(np.int16)) & lung
+    found = _plateaus(opaque, dense, lung, spacing_mm)
+    found |= masks.dilate(found & inner, masks.square(RIM_MM + 0.8, spacing_mm)) & lung & ~inner
+    found = _without_domes(found, lung, spacing_mm)
+    found = masks.close_slices(found, masks.square(CLOSE_MM, spacing_mm)) & lung
+    bodies = masks.find_pieces(found, through_slices=True)
+    return bodies.paint(bodies.area * geometry.voxel_ml >= SPECK_ML)
+
+
+def _levels_hu(histograms: NDArray[np.int32], row_mm: float) -> NDArray[np.float64]:
+    """Threshold of each row: above the subject's own peak, lifted where gravity makes lung denser."""
+    floors = masks.MEAN_FLOOR_HU + masks.MEAN_BIN_HU * np.arange(histograms.shape[1])
+    total = histograms.sum(axis=0)
+    smooth = np.convolve(total, np.ones(PEAK_BINS, np.int64), "same")
+    searched = (floors >= PEAK_HU[0]) & (floors < PEAK_HU[1])
+    peak = floors[np.where(searched, smooth, -1).argmax()] + masks.MEAN_BIN_HU / 2
+    level = float(np.clip(peak + LIFT_HU, *LEVEL_HU))
+    sick = total[floors > level].sum() / total.sum()
+    most = GRAVITY_HU * float(np.clip((SICK[1] - sick) / (SICK[1] - SICK[0]), 0.0, 1.0))
+    pixels = histograms.sum(axis=1)
+    below = histograms.cumsum(axis=1) < GRAVITY_SHARE * pixels[:, None]
+    baseline = masks.MEAN_FLOOR_HU + masks.MEAN_BIN_HU * below.sum(axis=1)
+    sigma = GRAVITY_SMOOTH_MM / row_mm
+    weight = _smooth(pixels.astype(np.float64), sigma)
+    lift = _smooth(baseline * pixels.astype(np.float64), sigma) / np.maximum(weight, 1e-3) - peak
+    lifted: NDArray[np.float64] = np.rint(level + np.clip(lift, 0.0, most))
+    return lifted
+
+
+def _smooth(row: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    """Gaussian of `sigma` pixels, zero beyond the ends."""
+    reach = min(int(4.0 * sigma + 0.5), len(row) - 1)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return np.convolve(row, kernel / kernel.sum())[reach : reach + len(row)]
+
+
+def _plateaus(opaque: Bits, dense: Bits, lung: Bits, spacing_mm: Spacing) -> Bits:
+    """Opaque regions that fill a window, and the dense ones beside them or too thick for a vessel.
+
+    Dense cores are taken out first: else a vessel fills its window with its own blurred ring.
+    """
+    window = masks.reach(WINDOW_MM, spacing_mm, MOST_REACH)
+    glass = masks.share_above(opaque & ~dense, lung, FILLED_TENTHS, window)
+    found = masks.dilate(glass, masks.square(WINDOW_MM, spacing_mm)) & opaque
+    found |= dense & masks.dilate(glass, masks.square(WINDOW_MM + NEAR_MM, spacing_mm))
+    thick = masks.erode(dense, masks.square(THICK_MM, spacing_mm))
+    return found | (masks.dilate(thick, masks.square(THICK_MM + 1.0, spacing_mm)) & opaque)
+
+
+def _without_domes(found: Bits, lung: Bits, spacing_mm: Spacing) -> Bits:
+    """Less what rests on no lung and has no opacity above it: the diaphragm, blurred by thick slices."""
+    rests, continues = np.full_like(lung, ~np.uint64(0)), np.zeros_like(lung)
+    rests[1:] = lung[:-1]
+    continues[:-1] = masks.dilate(found, masks.square(DOME_REACH_MM, spacing_mm))[1:]
+    return found & (rests | continues)

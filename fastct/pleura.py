@@ -1,0 +1,99 @@
+"""Disease at the pleura: what thresholds lose of a sick lung, told apart from diaphragm and mediastinum."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastct.kernels import masks
+from fastct.kernels.masks import Bits, Pieces
+from fastct.sides import beside
+
+Spacing = tuple[float, float, float]
+
+BRIDGE_MM = 24.0  # height of a lesion that is bridged from lung below to lung above it
+BRIDGE_SIDE_MM = 60.0  # only this far from the midline: the hila stay out
+CLOSE_MM = 5.0  # vessels and notches of the border that belong to the lung
+POCKET_MM2 = (15.0, 6000.0)  # of the gaps between lung and hull: less is nothing, more is heart or liver
+SMALL_MM2 = 400.0  # a hole up to this size is lung wherever it lies
+DOME_TOP = 0.5  # diaphragm is looked for in this lower part of the lungs
+UNSUPPORTED = 0.6  # share without lung in the slice below that makes a gap a diaphragm's dome
+TAPER, DOME_SLICES = 0.8, 2  # a dome shrinks from slice to slice, and is closed within so many slices
+
+
+def bridge_slices(side: Bits, allowed: Bits, slice_mm: float) -> Bits:
+    """Fill what has lung of the same side both above and below within BRIDGE_MM."""
+    below, above = side.copy(), side.copy()
+    for step in range(1, min(round(BRIDGE_MM / slice_mm), len(side) - 1) + 1):
+        below[step:] |= side[:-step]
+        above[:-step] |= side[step:]
+    return side | (below & above & allowed)
+
+
+def beyond_hila(shape: tuple[int, ...], middle: int, pixel_mm: float) -> Bits:
+    """Bit mask of all that lies farther than BRIDGE_SIDE_MM from the midline."""
+    reach = BRIDGE_SIDE_MM / pixel_mm
+    return beside(shape, middle - reach, left=False) | beside(shape, middle + reach, left=True)
+
+
+def close_notches(right: Bits, left: Bits, spacing_mm: Spacing) -> tuple[Bits, Bits]:
+    """Close gaps narrower than CLOSE_MM in each slice, never into the other lung."""
+    shape = masks.disc(CLOSE_MM, spacing_mm)
+    right_closed = masks.close_slices(right, shape) & ~left
+    return right_closed, masks.close_slices(left, shape) & ~right_closed
+
+
+def fill_gaps(
+    right: Bits, left: Bits, spacing_mm: Spacing, keep_consolidation: bool = True
+) -> tuple[Bits, Bits]:
+    """Fill holes, and pockets between a lung and the hull of both, that are vessel or lesion.
+
+    Without `keep_consolidation` only holes up to SMALL_MM2, which are vessels. Gaps at a chord of the hull
+    that leads from one lung to the other are mediastinum. Large gaps over tissue in the lower lungs are
+    diaphragm.
+    """
+    inside, chords = masks.hull(right, left)
+    gaps = masks.find_pieces(inside & ~(right | left))
+    if not len(gaps):
+        return right, left
+    cross = np.ones(2, np.int32)
+    mediastinal = gaps.count_inside(masks.dilate(chords, cross)) > 0
+    hole = gaps.count_inside(masks.fill_holes(right) | masks.fill_holes(left)) == gaps.area
+    area_mm2 = gaps.area * spacing_mm[1] * spacing_mm[2]
+    sized = (area_mm2 >= POCKET_MM2[0]) & (area_mm2 <= POCKET_MM2[1])
+    wanted = hole | sized if keep_consolidation else hole & (area_mm2 <= SMALL_MM2)
+    lesion = _without_domes(gaps, wanted & ~mediastinal, hole, right | left, spacing_mm)
+    near = np.array([2, 1, 0], np.int32)  # a diamond: who adjoins more of the gap
+    right_side = gaps.count_inside(masks.dilate(right, near)) >= gaps.count_inside(masks.dilate(left, near))
+    return right | gaps.paint(lesion & right_side), left | gaps.paint(lesion & ~right_side)
+
+
+def _without_domes(
+    gaps: Pieces, wanted: NDArray[np.bool_], hole: NDArray[np.bool_], lung: Bits, spacing_mm: Spacing
+) -> NDArray[np.bool_]:
+    """The wanted gaps less domes of the diaphragm: large gaps of the lower lungs that rest on no lung.
+
+    From below upwards. Above a dome lies a dome again if it shrinks (a hole), or in any case (a pocket).
+    """
+    lesion = wanted.copy()
+    area_mm2 = gaps.area * spacing_mm[1] * spacing_mm[2]
+    held = masks.count(lung)
+    filled = np.flatnonzero(held)
+    top = filled[0] + DOME_TOP * (filled[-1] - filled[0])
+    below = np.zeros_like(lung)
+    below[1:] = lung[:-1]
+    rests = gaps.count_inside(below)
+    upper, lower, pixels = gaps.overlaps().T
+    dome_slices = np.zeros(len(gaps), np.int64)
+    for gap in np.flatnonzero(wanted & (area_mm2 > SMALL_MM2) & (gaps.slice_index < top)):
+        under, shared = lower[upper == gap], pixels[upper == gap]
+        z, supported = gaps.slice_index[gap], rests[gap] + shared[lesion[under]].sum()
+        if z and held[z - 1] and supported >= (1 - UNSUPPORTED) * gaps.area[gap]:
+            continue
+        domes = under[(dome_slices[under] > 0) & (shared > 0.5 * gaps.area[gap])]
+        if not len(domes):
+            dome_slices[gap] = 1
+        elif not hole[gap] or (
+            area_mm2[gap] < TAPER * area_mm2[domes[0]] and dome_slices[domes[0]] < DOME_SLICES
+        ):
+            dome_slices[gap] = dome_slices[domes[0]] + 1
+        lesion[gap] = dome_slices[gap] == 0
+    return lesion

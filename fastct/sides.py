@@ -1,0 +1,91 @@
+"""Which lung is which: the midline, the cut where the lungs touch, and the walk from slice to slice."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastct.kernels import masks
+from fastct.kernels.masks import Bits, Pieces
+
+Spacing = tuple[float, float, float]
+
+PROFILE_MM = 15.0  # smoothing of the column profile of air
+VALLEY_MM = 40.0  # the midline is looked for this far from the middle of the body
+CENTRE_WEIGHT = 0.25  # of the profile's peak: what a midline at that distance pays
+SPLIT_MM = 45.0  # half width of the corridor in which touching lungs are cut apart
+SPAN_MM2 = 600.0  # area on both sides of the midline that asks for a cut
+SPAN_SHARE = 0.1  # of the piece that must lie on its smaller side
+DRIFT_HU_PER_MM = 0.5  # what the cut pays in each row for its distance from the midline
+OVERLAP = 0.3  # share of a piece that must lie over (or under) lung already found
+START_MM2 = 500.0  # smallest piece of the slice from which the walk starts
+
+
+def find_midline(air: Bits, body: Bits, spacing_mm: Spacing) -> int:
+    """Column of the mediastinum: the valley of the column profile of air, near the middle of the body."""
+    pieces, trunk = masks.find_pieces(air), masks.find_pieces(body)
+    columns = air.shape[2] * masks.WORD_BITS
+    if not len(trunk):
+        return columns // 2
+    starts, stops = (np.bincount(pieces.spans[:, end], minlength=columns + 1) for end in (0, 1))
+    width = max(int(PROFILE_MM / spacing_mm[2]), 1)
+    profile = np.convolve(np.cumsum(starts - stops)[:columns], np.full(width, 1.0 / width))
+    profile = profile[width // 2 :][:columns]
+    off_centre = np.abs(np.arange(columns) - np.median(trunk.box[:, 2:].mean(axis=1))) * spacing_mm[2]
+    cost = profile + profile.max() * CENTRE_WEIGHT * off_centre / VALLEY_MM
+    return int(np.where(off_centre <= VALLEY_MM + spacing_mm[2], cost, np.inf).argmin())
+
+
+def beside(shape: tuple[int, ...], column: float, left: bool) -> Bits:
+    """Bit mask of all columns to the patient's right of `column`, or from it on to the left."""
+    x = np.arange(shape[-1] * masks.WORD_BITS)
+    side = x >= column if left else x < column
+    return np.broadcast_to(np.packbits(side, bitorder="little").view(np.uint64), shape)
+
+
+def cut_apart(hu: NDArray[np.int16], lung: Bits, middle: int, spacing_mm: Spacing) -> Bits:
+    """Cut pieces that span both sides along the densest front-to-back path near the midline."""
+    pieces = masks.find_pieces(lung)
+    right = pieces.count_inside(beside(lung.shape, middle, left=False))
+    smaller = np.minimum(right, pieces.area - right)
+    spans = smaller * spacing_mm[1] * spacing_mm[2] > SPAN_MM2
+    spans &= smaller > SPAN_SHARE * pieces.area
+    reach = int(SPLIT_MM / spacing_mm[2])
+    columns = np.arange(max(middle - reach, 0), min(middle + reach + 1, hu.shape[2]))
+    drift = (np.abs(columns - middle) * spacing_mm[2] * DRIFT_HU_PER_MM).astype(np.int32)
+    out = lung.copy()
+    for piece in np.flatnonzero(spans):
+        z, (y0, y1) = pieces.slice_index[piece], pieces.box[piece, :2]
+        masks.cut(hu[z], out[z], (int(y0), int(y1)), int(columns[0]), drift)
+    return out
+
+
+def walk_sides(
+    pieces: Pieces, wanted: NDArray[np.bool_], middle: int, spacing_mm: Spacing
+) -> NDArray[np.int8]:
+    """Side of each piece: 0 no lung, 1 right, 2 left.
+
+    The walk starts in the slice that holds most, where the midline tells the sides, and goes up and down by
+    overlap with what it has found.
+    """
+    side = np.zeros(len(pieces), np.int8)
+    if not wanted.any():
+        return side
+    slices, at = pieces.shape[0], pieces.slice_index
+    held = np.bincount(at[wanted], weights=pieces.area[wanted], minlength=slices)
+    start = int(np.convolve(np.pad(held, 1, mode="edge"), np.ones(3), "valid").argmax())
+    large = pieces.area * spacing_mm[1] * spacing_mm[2] > START_MM2
+    first = wanted & large & (at == start)
+    side[first] = np.where(pieces.middle_x[first] < middle, 1, 2)
+    upper, lower, pixels = pieces.overlaps().T
+    upwards, downwards = range(start + 1, slices), range(start - 1, -1, -1)
+    for steps, here, before in ((upwards, upper, lower), (downwards, lower, upper)):
+        for z in steps:
+            now = at[here] == z
+            over = [
+                np.bincount(here[now], weights=pixels[now] * (side[before[now]] == s), minlength=len(side))
+                for s in (1, 2)
+            ]
+            joins = wanted & (at == z) & (over[0] + over[1] > OVERLAP * pieces.area)
+            if not joins.any():
+                break
+            side[joins] = np.where(over[0] >= over[1], 1, 2)[joins]
+    return side

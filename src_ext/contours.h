@@ -1,0 +1,176 @@
+// Two curves through a slice: the convex hull of both lungs, and the cut where they touch.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <vector>
+
+#include "bitrows.h"
+
+namespace fastct {
+
+inline bool bit_at(const word* slice, std::ptrdiff_t words, std::ptrdiff_t y, std::int64_t x) {
+    return slice[y * words + x / WORD_BITS] >> (x % WORD_BITS) & 1;
+}
+
+inline void set_span(word* slice, std::ptrdiff_t words, std::ptrdiff_t y, std::int64_t x0, std::int64_t x1) {
+    if (x0 >= x1) return;
+    for_span(static_cast<std::int32_t>(x0), static_cast<std::int32_t>(x1),
+             [&](std::int32_t w, word mask) { slice[y * words + w] |= mask; });
+}
+
+struct Corner {
+    std::int64_t y, x;
+};
+
+// The convex hull of one slice of two masks, and those of its chords that lead from one mask to the other.
+class Hull {
+public:
+    Hull(std::ptrdiff_t rows, std::ptrdiff_t words) : rows_(rows), words_(words) {}
+
+    // `hull` and `chords` must be empty slices.
+    void draw(const word* right, const word* left, word* hull, word* chords) {
+        low_.clear();
+        high_.clear();
+        for (std::ptrdiff_t y = 0; y < rows_; ++y) {
+            std::int64_t x0, x1;
+            if (!extent(right + y * words_, left + y * words_, &x0, &x1)) continue;
+            extend(low_, {y, x0}, 1);
+            extend(high_, {y, x1}, -1);
+        }
+        if (low_.size() < 2) return;
+        lows_.assign(static_cast<std::size_t>(rows_), 0);
+        highs_.assign(static_cast<std::size_t>(rows_), -1);
+        walk(low_, lows_.data(), true);
+        walk(high_, highs_.data(), false);
+        for (std::int64_t y = low_.front().y; y <= low_.back().y; ++y)
+            set_span(hull, words_, y, lows_[y], highs_[y] + 1);
+        const auto of_right = [&](Corner c) { return bit_at(right, words_, c.y, c.x); };
+        mark(low_, lows_.data(), of_right, chords);
+        mark(high_, highs_.data(), of_right, chords);
+        for (const std::int64_t y : {low_.front().y, low_.back().y})
+            if (of_right({y, lows_[y]}) != of_right({y, highs_[y]})) set_span(chords, words_, y, lows_[y], highs_[y] + 1);
+    }
+
+private:
+    bool extent(const word* right, const word* left, std::int64_t* x0, std::int64_t* x1) const {
+        std::ptrdiff_t first = 0, last = words_ - 1;
+        while (first < words_ && !(right[first] | left[first])) ++first;
+        if (first == words_) return false;
+        while (!(right[last] | left[last])) --last;
+        *x0 = first * WORD_BITS + __builtin_ctzll(right[first] | left[first]);
+        *x1 = last * WORD_BITS + WORD_BITS - 1 - __builtin_clzll(right[last] | left[last]);
+        return true;
+    }
+
+    // Monotone chain along y: bends outwards only, to small x (side 1) or to large x (side -1).
+    static void extend(std::vector<Corner>& chain, Corner next, int side) {
+        while (chain.size() > 1) {
+            const Corner a = chain[chain.size() - 2], b = chain.back();
+            if (((b.x - a.x) * (next.y - a.y) - (next.x - a.x) * (b.y - a.y)) * side < 0) break;
+            chain.pop_back();
+        }
+        chain.push_back(next);
+    }
+
+    // The column of a chain in each row, rounded to the inside of the hull.
+    static void walk(const std::vector<Corner>& chain, std::int64_t* columns, bool up) {
+        for (std::size_t i = 0; i + 1 < chain.size(); ++i) {
+            const Corner a = chain[i], b = chain[i + 1];
+            const std::int64_t height = b.y - a.y;
+            for (std::int64_t y = a.y; y <= b.y; ++y) {
+                const std::int64_t rise = (b.x - a.x) * (y - a.y) + (up ? height - 1 : 0);
+                columns[y] = a.x + (rise >= 0 ? rise / height : -((-rise + height - 1) / height));
+            }
+        }
+    }
+
+    // Chords between the two masks as connected steps.
+    template <class Side>
+    void mark(const std::vector<Corner>& chain, const std::int64_t* columns, Side of_right, word* chords) const {
+        for (std::size_t i = 0; i + 1 < chain.size(); ++i) {
+            if (of_right(chain[i]) == of_right(chain[i + 1])) continue;
+            for (std::int64_t y = chain[i].y; y < chain[i + 1].y; ++y) {
+                const std::int64_t from = std::min(columns[y], columns[y + 1]);
+                const std::int64_t to = std::max(columns[y], columns[y + 1]) + 1;
+                set_span(chords, words_, y, from, to);
+                set_span(chords, words_, y + 1, from, to);
+            }
+        }
+    }
+
+    std::ptrdiff_t rows_, words_;
+    std::vector<Corner> low_, high_;
+    std::vector<std::int64_t> lows_, highs_;
+};
+
+constexpr int CUT_REACH = 2;          // pixels that a cut may move sideways from row to row
+constexpr std::int32_t CUT_STEP = 20;  // what a pixel sideways costs, in HU
+
+// Cheapest path through rows y0 .. y1 and columns x0 .. x1 of a slice: a set pixel costs the more the more air
+// it holds, others nothing; `drift[x - x0]` is added in every row.
+class Cut {
+public:
+    explicit Cut(std::ptrdiff_t words) : words_(words) {}
+
+    void find(const char* hu, std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride, const word* mask,
+              std::int32_t y0, std::int32_t y1, std::int32_t x0, std::int32_t x1, const std::int32_t* drift) {
+        const std::int32_t n = x1 - x0;
+        cost_.assign(static_cast<std::size_t>(n), 0);
+        next_.resize(cost_.size());
+        step_.resize(static_cast<std::size_t>(n) * static_cast<std::size_t>(y1 - y0));
+        for (std::int32_t y = y0; y < y1; ++y) {
+            step_row(n, step_.data() + static_cast<std::ptrdiff_t>(y - y0) * n);
+            for (std::int32_t i = 0; i < n; ++i) {
+                next_[i] += drift[i];
+                if (bit_at(mask, words_, y, x0 + i)) next_[i] += air(hu + y * row_stride + (x0 + i) * pixel_stride);
+            }
+            cost_.swap(next_);
+        }
+        first_row_ = y0;
+        path_.resize(static_cast<std::size_t>(y1 - y0));
+        std::int32_t i = static_cast<std::int32_t>(std::min_element(cost_.begin(), cost_.end()) - cost_.begin());
+        for (std::int32_t y = y1 - 1; y >= y0; --y) {
+            path_[y - y0] = x0 + i;
+            i += step_[static_cast<std::ptrdiff_t>(y - y0) * n + i];
+        }
+    }
+
+    // Clears the path, and the pixels that it steps over, so that what it parts is not connected.
+    void clear(word* mask) const {
+        for (std::size_t i = 0; i < path_.size(); ++i) {
+            const std::int32_t next = path_[std::min(i + 1, path_.size() - 1)];
+            for_span(std::min(path_[i], next), std::max(path_[i], next) + 1, [&](std::int32_t w, word part) {
+                mask[(first_row_ + static_cast<std::ptrdiff_t>(i)) * words_ + w] &= ~part;
+            });
+        }
+    }
+
+private:
+    void step_row(std::int32_t n, std::int8_t* steps) {
+        for (std::int32_t i = 0; i < n; ++i) {
+            std::int32_t best = cost_[i], from = 0;
+            for (std::int32_t d = -CUT_REACH; d <= CUT_REACH; ++d) {
+                if (i + d < 0 || i + d >= n) continue;
+                const std::int32_t cost = cost_[i + d] + std::abs(d) * CUT_STEP;
+                if (cost < best) best = cost, from = d;
+            }
+            steps[i] = static_cast<std::int8_t>(from);
+            next_[i] = best;
+        }
+    }
+
+    static std::int32_t air(const char* at) {
+        std::int16_t hu;
+        std::memcpy(&hu, at, sizeof hu);
+        return 1100 - std::clamp<std::int32_t>(hu + 1024, 0, 1100);
+    }
+
+    std::ptrdiff_t words_, first_row_ = 0;
+    std::vector<std::int32_t> cost_, next_, path_;
+    std::vector<std::int8_t> step_;
+};
+
+}  // namespace fastct

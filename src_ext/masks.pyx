@@ -1,0 +1,208 @@
+# Masks as bit rows, and their pieces as runs: typed doors to bitrows.h, runs.h and contours.h.
+# distutils: language = c++
+"""Loops of fastct.kernels.cpu.masks: no checks, outputs are the caller's, the GIL is free."""
+
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint64_t
+from libcpp cimport bool as cbool
+from libcpp.vector cimport vector
+
+
+cdef extern from "bitrows.h" namespace "fastct" nogil:
+    void pack_rows(const char* hu, ptrdiff_t row_stride, ptrdiff_t pixel_stride, ptrdiff_t rows,
+                   ptrdiff_t columns, const int16_t* levels, int n_levels, uint64_t* out,
+                   ptrdiff_t level_stride)
+    cdef cppclass Discs:
+        Discs(const int32_t* half_width, int radius, ptrdiff_t rows, ptrdiff_t words) except +
+        void dilate "apply<true>"(const uint64_t* source, uint64_t* to)
+        void erode "apply<false>"(const uint64_t* source, uint64_t* to)
+    int64_t count_bits(const uint64_t* words, ptrdiff_t n)
+    void write_label(const uint64_t* mask, ptrdiff_t rows, ptrdiff_t words, ptrdiff_t columns, uint8_t label,
+                     char* out, ptrdiff_t row_stride, ptrdiff_t pixel_stride)
+    void pack_labels(const char* labels, ptrdiff_t row_stride, ptrdiff_t pixel_stride, ptrdiff_t rows,
+                     ptrdiff_t columns, uint8_t label, uint64_t* out)
+
+cdef extern from "runs.h" namespace "fastct" nogil:
+    int64_t c_count_runs "fastct::count_runs"(const uint64_t* rows, ptrdiff_t n_rows, ptrdiff_t words)
+    void c_find_runs "fastct::find_runs"(const uint64_t* rows, ptrdiff_t n_rows, ptrdiff_t words,
+                                         int32_t* spans, int32_t* starts)
+    int32_t c_label_slices "fastct::label_slices"(const int32_t* spans, const int32_t* starts,
+                                                  ptrdiff_t slices, ptrdiff_t rows, int32_t* piece)
+    int32_t c_label_volume "fastct::label_volume"(const int32_t* spans, const int32_t* starts,
+                                                  ptrdiff_t slices, ptrdiff_t rows, int32_t* piece)
+    void c_measure "fastct::measure"(const int32_t* spans, const int32_t* starts, const int32_t* piece,
+                                     ptrdiff_t slices, ptrdiff_t rows, int64_t* table, int32_t pieces)
+    void c_paint "fastct::paint"(const int32_t* spans, const int32_t* starts, const int32_t* piece,
+                                 const uint8_t* chosen, ptrdiff_t n_rows, ptrdiff_t words, uint64_t* out)
+    void c_count_inside "fastct::count_inside"(const int32_t* spans, const int32_t* starts,
+                                               const int32_t* piece, ptrdiff_t n_rows, ptrdiff_t words,
+                                               const uint64_t* mask, int64_t* counts)
+    void c_histograms "fastct::histograms"(const char* hu, ptrdiff_t slice_stride, ptrdiff_t row_stride,
+                                           ptrdiff_t pixel_stride, const int32_t* spans, const int32_t* starts,
+                                           const int32_t* piece, ptrdiff_t slices, ptrdiff_t rows,
+                                           ptrdiff_t columns, int32_t* counts)
+    cdef struct Overlap:
+        int32_t upper
+        int32_t lower
+        int64_t pixels
+    vector[Overlap] c_overlaps "fastct::overlaps"(const int32_t* spans, const int32_t* starts,
+                                                  const int32_t* piece, ptrdiff_t slices,
+                                                  ptrdiff_t rows) except +
+    cdef cppclass Holes:
+        Holes(ptrdiff_t rows, ptrdiff_t words)
+        void fill(uint64_t* slice) except +
+
+cdef extern from "contours.h" namespace "fastct" nogil:
+    cdef cppclass Hull:
+        Hull(ptrdiff_t rows, ptrdiff_t words)
+        void draw(const uint64_t* right, const uint64_t* left, uint64_t* hull, uint64_t* chords) except +
+    cdef cppclass Cut:
+        Cut(ptrdiff_t words)
+        void find(const char* hu, ptrdiff_t row_stride, ptrdiff_t pixel_stride, const uint64_t* mask,
+                  int32_t y0, int32_t y1, int32_t x0, int32_t x1, const int32_t* drift) except +
+        void clear(uint64_t* mask)
+
+
+def pack_below(const int16_t[:, :, :] hu, const int16_t[::1] levels, uint64_t[:, :, :, ::1] out):
+    cdef ptrdiff_t z, level_stride = out.shape[1] * out.shape[2] * out.shape[3]
+    with nogil:
+        for z in range(hu.shape[0]):
+            pack_rows(<const char*>&hu[z, 0, 0], hu.strides[1], hu.strides[2], hu.shape[1], hu.shape[2],
+                      &levels[0], <int>levels.shape[0], &out[0, z, 0, 0], level_stride)
+
+
+def pack_label(const uint8_t[:, :, :] labels, uint8_t label, uint64_t[:, :, ::1] out):
+    cdef ptrdiff_t z
+    with nogil:
+        for z in range(labels.shape[0]):
+            pack_labels(<const char*>&labels[z, 0, 0], labels.strides[1], labels.strides[2], labels.shape[1],
+                        labels.shape[2], label, &out[z, 0, 0])
+
+
+def unpack_label(const uint64_t[:, :, ::1] mask, uint8_t label, uint8_t[:, :, :] out):
+    cdef ptrdiff_t z
+    with nogil:
+        for z in range(mask.shape[0]):
+            write_label(&mask[z, 0, 0], mask.shape[1], mask.shape[2], out.shape[2], label,
+                        <char*>&out[z, 0, 0], out.strides[1], out.strides[2])
+
+
+def dilate(const uint64_t[:, :, ::1] mask, const int32_t[::1] half_width, uint64_t[:, :, ::1] out):
+    cdef ptrdiff_t z
+    cdef Discs* discs
+    with nogil:
+        discs = new Discs(&half_width[0], <int>half_width.shape[0] - 1, mask.shape[1], mask.shape[2])
+        for z in range(mask.shape[0]):
+            discs.dilate(&mask[z, 0, 0], &out[z, 0, 0])
+        del discs
+
+
+def erode(const uint64_t[:, :, ::1] mask, const int32_t[::1] half_width, uint64_t[:, :, ::1] out):
+    cdef ptrdiff_t z
+    cdef Discs* discs
+    with nogil:
+        discs = new Discs(&half_width[0], <int>half_width.shape[0] - 1, mask.shape[1], mask.shape[2])
+        for z in range(mask.shape[0]):
+            discs.erode(&mask[z, 0, 0], &out[z, 0, 0])
+        del discs
+
+
+def count(const uint64_t[:, :, ::1] mask, int64_t[::1] out):
+    cdef ptrdiff_t z
+    with nogil:
+        for z in range(mask.shape[0]):
+            out[z] = count_bits(&mask[z, 0, 0], mask.shape[1] * mask.shape[2])
+
+
+def fill_holes(uint64_t[:, :, ::1] mask):
+    cdef ptrdiff_t z
+    cdef Holes* holes
+    with nogil:
+        holes = new Holes(mask.shape[1], mask.shape[2])
+        for z in range(mask.shape[0]):
+            holes.fill(&mask[z, 0, 0])
+        del holes
+
+
+def count_runs(const uint64_t[:, :, ::1] mask):
+    cdef int64_t n
+    with nogil:
+        n = c_count_runs(&mask[0, 0, 0], mask.shape[0] * mask.shape[1], mask.shape[2])
+    return n
+
+
+def find_runs(const uint64_t[:, :, ::1] mask, int32_t[:, ::1] spans, int32_t[::1] starts):
+    with nogil:
+        c_find_runs(&mask[0, 0, 0], mask.shape[0] * mask.shape[1], mask.shape[2], &spans[0, 0], &starts[0])
+
+
+def label(const int32_t[:, ::1] spans, const int32_t[::1] starts, ptrdiff_t slices, cbool through,
+          int32_t[::1] piece):
+    cdef ptrdiff_t rows = (starts.shape[0] - 1) // slices
+    cdef int32_t n
+    with nogil:
+        if through:
+            n = c_label_volume(&spans[0, 0], &starts[0], slices, rows, &piece[0])
+        else:
+            n = c_label_slices(&spans[0, 0], &starts[0], slices, rows, &piece[0])
+    return n
+
+
+def measure(const int32_t[:, ::1] spans, const int32_t[::1] starts, const int32_t[::1] piece,
+            ptrdiff_t slices, int64_t[:, ::1] table):
+    with nogil:
+        if table.shape[0]:
+            c_measure(&spans[0, 0], &starts[0], &piece[0], slices, (starts.shape[0] - 1) // slices,
+                      &table[0, 0], <int32_t>table.shape[0])
+
+
+def paint(const int32_t[:, ::1] spans, const int32_t[::1] starts, const int32_t[::1] piece,
+          const uint8_t[::1] chosen, uint64_t[:, :, ::1] out):
+    with nogil:
+        c_paint(&spans[0, 0], &starts[0], &piece[0], &chosen[0], out.shape[0] * out.shape[1], out.shape[2],
+                &out[0, 0, 0])
+
+
+def count_inside(const int32_t[:, ::1] spans, const int32_t[::1] starts, const int32_t[::1] piece,
+                 const uint64_t[:, :, ::1] mask, int64_t[::1] counts):
+    with nogil:
+        c_count_inside(&spans[0, 0], &starts[0], &piece[0], mask.shape[0] * mask.shape[1], mask.shape[2],
+                       &mask[0, 0, 0], &counts[0])
+
+
+def histograms(const int16_t[:, :, :] hu, const int32_t[:, ::1] spans, const int32_t[::1] starts,
+               const int32_t[::1] piece, int32_t[:, ::1] counts):
+    with nogil:
+        c_histograms(<const char*>&hu[0, 0, 0], hu.strides[0], hu.strides[1], hu.strides[2], &spans[0, 0],
+                     &starts[0], &piece[0], hu.shape[0], hu.shape[1],
+                     hu.shape[2], &counts[0, 0])
+
+
+def overlaps(const int32_t[:, ::1] spans, const int32_t[::1] starts, const int32_t[::1] piece,
+             ptrdiff_t slices):
+    cdef vector[Overlap] found
+    with nogil:
+        found = c_overlaps(&spans[0, 0], &starts[0], &piece[0], slices, (starts.shape[0] - 1) // slices)
+    return [(pair.upper, pair.lower, pair.pixels) for pair in found]
+
+
+def hull(const uint64_t[:, :, ::1] right, const uint64_t[:, :, ::1] left, uint64_t[:, :, ::1] hull,
+         uint64_t[:, :, ::1] chords):
+    cdef ptrdiff_t z
+    cdef Hull* drawer
+    with nogil:
+        drawer = new Hull(right.shape[1], right.shape[2])
+        for z in range(right.shape[0]):
+            drawer.draw(&right[z, 0, 0], &left[z, 0, 0], &hull[z, 0, 0], &chords[z, 0, 0])
+        del drawer
+
+
+def cut(const int16_t[:, :] hu, uint64_t[:, ::1] mask, int32_t y0, int32_t y1, int32_t x0,
+        const int32_t[::1] drift):
+    cdef Cut* cutter
+    with nogil:
+        cutter = new Cut(mask.shape[1])
+        cutter.find(<const char*>&hu[0, 0], hu.strides[0], hu.strides[1], &mask[0, 0], y0, y1, x0,
+                    x0 + <int32_t>drift.shape[0], &drift[0])
+        cutter.clear(&mask[0, 0])
+        del cutter

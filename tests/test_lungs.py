@@ -1,0 +1,240 @@
+"""Lung masks: truth on drawn chests, the same answer from every side, doubt flagged, and real contours."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastct.errors import ArrayError
+from fastct.geometry import Geometry
+from fastct.lungs import LungOptions, lung_box, lung_mask, segment_lungs, slice_areas_mm2
+
+SPACING_MM = (9.0, 2.0, 2.0)
+SHAPE = (24, 160, 192)
+AFFINE = np.diag([-2.0, 2.0, 9.0, 1.0])  # x to the patient's left, y to the front, z up, as MosMedData has it
+
+
+def grid():
+    """Millimetres from the middle of the chest: (z from its foot, y to the front, x to the left)."""
+    z, y, x = np.indices(SHAPE).astype(np.float64)
+    return z * 9.0, (y - 80.0) * 2.0, (x - 96.0) * 2.0
+
+
+def ellipsoid(centre, radii):
+    return sum(((at - c) / r) ** 2 for at, c, r in zip(grid(), centre, radii, strict=True)) < 1
+
+
+def draw_chest(seed=0, table=True, airway=True, bowel=True):
+    """A chest of ellipsoids: HU with noise, and the true labels."""
+    z, y, x = grid()
+    rng = np.random.default_rng(seed)
+    hu = np.full(SHAPE, -1000.0)
+    hu[((x / 165) ** 2 + (y / 110) ** 2 < 1)] = 20
+    dome = ellipsoid((30, 10, -65), (55, 75, 60))
+    truth = np.zeros(SHAPE, np.uint8)
+    truth[ellipsoid((105, 0, -75), (98, 78, 60)) & ~dome] = 1
+    truth[ellipsoid((105, 0, 75), (98, 78, 55)) & ~ellipsoid((80, 20, 25), (50, 40, 50))] = 2
+    hu[truth > 0] = -860
+    if airway:
+        hu[(x**2 + (y + 15) ** 2 < 9**2) & (z > 110)] = -990
+        for side in (-1, 1):
+            hu[((x - side * (110 - z)) ** 2 + (y + 15) ** 2 < 8**2) & (z <= 110) & (z > 80)] = -990
+    if bowel:
+        hu[BOWEL & (truth == 0)] = -985
+    if table:
+        hu[:, 10:13, 20:172] = 100
+    return (hu + rng.normal(0, 15, SHAPE)).round().astype(np.int16), truth
+
+
+BOWEL = ellipsoid((5, 50, 50), (18, 20, 30))
+CHEST, TRUTH = draw_chest()
+GEOMETRY = Geometry(SHAPE, AFFINE)
+
+
+def dice(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+def assert_true(labels, truth=TRUTH, at_least=0.97):
+    for side in (1, 2):
+        assert dice(labels == side, truth == side) > at_least
+
+
+def test_both_lungs_and_nothing_else():
+    result = segment_lungs(CHEST, GEOMETRY)
+    assert_true(result.labels)
+    assert result.flags == ()
+    assert result.labels.dtype == np.uint8
+    _, y, x = grid()
+    trachea = (x**2 + (y + 15) ** 2 < 9**2) & (np.indices(SHAPE)[0] * 9 > 110)
+    assert not result.labels[trachea].any()
+    assert not result.labels[BOWEL & (TRUTH == 0)].any()
+
+
+def test_one_volume_and_a_list_agree():
+    alone = lung_mask(CHEST, GEOMETRY)
+    crop = Geometry((20, 150, 192), AFFINE)
+    listed = lung_mask([CHEST, CHEST[4:, 10:]], [GEOMETRY, crop])
+    assert isinstance(listed, list)
+    assert np.array_equal(alone, listed[0])
+    assert np.array_equal(listed[1], lung_mask(CHEST[4:, 10:], crop))
+
+
+@given(st.permutations([0, 1, 2]), st.tuples(*[st.booleans()] * 3))
+@settings(deadline=None, max_examples=12)
+def test_the_same_mask_however_the_volume_is_stored(axes, flips):
+    matrix = AFFINE.copy()
+    flipped = CHEST
+    for axis, flip in enumerate(flips):
+        if flip:  # voxel index i becomes n - 1 - i
+            column = 2 - axis
+            matrix[:3, 3] += matrix[:3, column] * (SHAPE[axis] - 1)
+            matrix[:3, column] *= -1
+            flipped = np.flip(flipped, axis)
+    stored = flipped.transpose(axes)
+    matrix[:, :3] = matrix[:, [2 - axes[2], 2 - axes[1], 2 - axes[0]]]
+    found = lung_mask(np.ascontiguousarray(stored), Geometry(stored.shape, matrix))
+    back = found.transpose(np.argsort(axes))
+    back = np.flip(back, [axis for axis, flip in enumerate(flips) if flip])
+    assert np.array_equal(back, lung_mask(CHEST, GEOMETRY))
+
+
+def test_the_affine_says_which_side_is_right():
+    mirrored = AFFINE.copy()
+    mirrored[0, 0] *= -1
+    labels, swapped = lung_mask(CHEST, GEOMETRY), lung_mask(CHEST, Geometry(SHAPE, mirrored))
+    assert dice(labels == 1, swapped == 2) > 0.98
+    assert dice(labels == 2, swapped == 1) > 0.98
+
+
+@pytest.mark.parametrize("floor", [-1024, -2048, -3024])
+def test_padding_changes_nothing(floor):
+    padded = CHEST.copy()
+    y, x = np.indices(SHAPE[1:])
+    padded[:, (y - 80) ** 2 / 85**2 + (x - 96) ** 2 / 92**2 > 1] = floor
+    result = segment_lungs(padded, GEOMETRY)
+    assert_true(result.labels)
+    assert ("hu_floor" in result.flags) == (floor < -1100)
+
+
+def test_arms_beside_the_body():
+    hu = CHEST.copy()
+    _, y, x = grid()
+    for side in (-1, 1):
+        hu[(x - side * 182) ** 2 + (y + 30) ** 2 < 12**2] = 40
+    assert_true(lung_mask(hu, GEOMETRY))
+
+
+def test_lungs_cut_by_the_scan_are_flagged():
+    part = np.s_[8:16]
+    result = segment_lungs(CHEST[part], Geometry((8, *SHAPE[1:]), AFFINE))
+    assert "lung_cut" in result.flags
+    assert_true(result.labels, TRUTH[part])
+
+
+@pytest.mark.parametrize("side", [1, 2])
+def test_a_collapsed_lung_leaves_the_other(side):
+    hu = CHEST.copy()
+    hu[side == TRUTH] = 30
+    result = segment_lungs(hu, GEOMETRY)
+    assert "side_small" in result.flags
+    assert dice(result.labels == 3 - side, 3 - side == TRUTH) > 0.95
+    assert (result.labels == side).sum() < 0.05 * (side == TRUTH).sum()
+
+
+def test_lungs_that_touch_are_parted():
+    hu = CHEST.copy()
+    z, y, x = grid()
+    bridge = (np.abs(x) < 60) & (y > 5) & (y < 40) & (z > 110) & (z < 150)
+    hu[bridge & (TRUTH == 0)] = -850
+    hu[bridge & (np.abs(x) < 3)] = -700
+    labels = lung_mask(hu, GEOMETRY)
+    for side in (1, 2):
+        assert dice((labels == side) & ~bridge, (side == TRUTH) & ~bridge) > 0.97
+    assert not (labels[(x < -4)] == 2).any()
+    assert not (labels[(x > 4)] == 1).any()
+
+
+def test_pleural_consolidation_is_kept_unless_told_otherwise():
+    hu = CHEST.copy()
+    lesion = ellipsoid((110, -20, -130), (16, 30, 30)) & (TRUTH == 1)
+    hu[lesion] = 40
+    kept = lung_mask(hu, GEOMETRY)
+    left_out = segment_lungs(hu, GEOMETRY, LungOptions(keep_consolidation=False)).labels
+    assert (kept[lesion] == 1).mean() > 0.8
+    assert (left_out[lesion] == 1).mean() < 0.3
+    assert_true(kept)
+
+
+@pytest.mark.parametrize("fill", [-3024, -1000, -500, 40, 3000])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 64, 1), (5, 1, 64), (1, 100, 100), (6, 70, 130)])
+def test_no_lungs_at_all(shape, fill):
+    result = segment_lungs(np.full(shape, fill, np.int16), Geometry(shape, AFFINE))
+    assert not result.labels.any()
+    assert "lung_empty" in result.flags
+
+
+@given(st.integers(0, 2**32), st.tuples(st.integers(1, 6), st.integers(1, 90), st.integers(1, 90)))
+@settings(deadline=None, max_examples=40)
+def test_noise_never_crashes(seed, shape):
+    rng = np.random.default_rng(seed)
+    spacing = rng.uniform(0.3, 10.0, 3)
+    hu = rng.choice(np.array([-3024, -1000, -950, -850, -300, 40, 900], np.int16), shape)
+    result = segment_lungs(hu, Geometry(shape, np.diag([*spacing, 1.0])))
+    assert set(np.unique(result.labels)) <= {0, 1, 2}
+    assert ("lung_empty" in result.flags) == (not result.labels.any())
+
+
+def test_areas_and_box():
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[3:5, 40:60, 30:50] = 1
+    labels[4:9, 45:70, 100:140] = 2
+    areas = slice_areas_mm2(labels, GEOMETRY)
+    assert areas.shape == (24, 2)
+    assert areas[4].tolist() == [20 * 20 * 4.0, 25 * 40 * 4.0]
+    assert areas[:3].sum() == 0
+    assert lung_box(labels, GEOMETRY, 0.0) == (slice(3, 9), slice(40, 70), slice(30, 140))
+    assert lung_box(labels, GEOMETRY, 10.0) == (slice(1, 11), slice(35, 75), slice(25, 145))
+    assert lung_box(labels, GEOMETRY, 1e4) == tuple(slice(0, n) for n in SHAPE)
+    assert lung_box(labels * 0, GEOMETRY) == tuple(slice(0, n) for n in SHAPE)
+
+
+def test_wrong_arrays_are_refused():
+    with pytest.raises(ArrayError, match="int16"):
+        lung_mask(CHEST.astype(np.float32), GEOMETRY)
+    with pytest.raises(ArrayError, match="wanted int16"):
+        lung_mask(CHEST[1:], GEOMETRY)
+    with pytest.raises(ValueError, match="zip"):
+        lung_mask([CHEST], [GEOMETRY, GEOMETRY])
+
+
+def read(path):
+    image = nib.load(path)
+    array = np.ascontiguousarray(np.asanyarray(image.dataobj).T)
+    return array, Geometry(array.shape, image.affine)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("case", ["000", "001", "007"])
+def test_real_contours(real_data, case):
+    hu, geometry = read(real_data / f"ct/lctsc_{case}.nii.gz")
+    expert = read(real_data / f"ct/lctsc_{case}_lung.nii.gz")[0] > 0
+    labels = lung_mask(hu, geometry)
+    assert dice(labels > 0, expert) > 0.978
+    middle = np.nonzero(expert)[2].mean()
+    x = np.arange(hu.shape[2])
+    for side, of_side in ((1, x < middle - 40), (2, x > middle + 40)):
+        assert dice((labels == side)[..., of_side], expert[..., of_side]) > 0.965
+
+
+@pytest.mark.real
+def test_real_disease_is_in_and_liver_out(real_data):
+    hu, geometry = read(real_data / "ct/covid_P001.nii.gz")
+    labels = lung_mask(hu, geometry)
+    assert json.loads((real_data / "ct/covid_P001_slices.json").read_text())["P001"]
+    below = labels[2:5]  # the liver stands in front of the right lung's recess
+    assert not ((below == 1) & (hu[2:5] > 0))[:, :, :].sum() > 1500
+    assert segment_lungs(hu, geometry).flags == ("lung_cut",)
