@@ -167,11 +167,7 @@ def extend_lungs(
     >>> lungs.tolist(), added
     ([[[2, 2, 0, 1]]], 1)
     """
-    if (
-        lungs.dtype != np.uint8
-        or lesion.dtype != np.uint8
-        or not lungs.shape == lesion.shape == geometry.shape
-    ):
+    if lungs.dtype != np.uint8 or lesion.dtype != np.uint8 or not lungs.shape == lesion.shape == geometry.shape:
         found = f"they are {lungs.dtype} {lungs.shape} and {lesion.dtype} {lesion.shape}"
         raise ArrayError("lungs and lesion", found, f"Give uint8 masks of shape {geometry.shape}")
     out = lungs.copy()

@@ -119,9 +119,7 @@ def slice_areas_mm2(lungs: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.
     return np.stack(counts, axis=1) * np.float64(y_mm * x_mm)
 
 
-def lung_box(
-    lungs: NDArray[np.uint8], geometry: Geometry, margin_mm: float = 10.0
-) -> tuple[slice, slice, slice]:
+def lung_box(lungs: NDArray[np.uint8], geometry: Geometry, margin_mm: float = 10.0) -> tuple[slice, slice, slice]:
     """Slices (z, y, x) of the box around the lungs with a margin; the whole volume where there is no lung.
 
     >>> geometry = Geometry((1, 5, 5), np.diag([1.0, 1.0, 8.0, 1.0]))

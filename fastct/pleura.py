@@ -41,9 +41,7 @@ def close_notches(right: Bits, left: Bits, spacing_mm: Spacing) -> tuple[Bits, B
     return right_closed, masks.close_slices(left, shape) & ~right_closed
 
 
-def fill_gaps(
-    right: Bits, left: Bits, spacing_mm: Spacing, keep_consolidation: bool = True
-) -> tuple[Bits, Bits]:
+def fill_gaps(right: Bits, left: Bits, spacing_mm: Spacing, keep_consolidation: bool = True) -> tuple[Bits, Bits]:
     """Fill holes, and pockets between a lung and the hull of both, that are vessel or lesion.
 
     Without `keep_consolidation` only holes up to SMALL_MM2, which are vessels. Gaps at a chord of the hull
@@ -91,9 +89,7 @@ def _without_domes(
         domes = under[(dome_slices[under] > 0) & (shared > 0.5 * gaps.area[gap])]
         if not len(domes):
             dome_slices[gap] = 1
-        elif not hole[gap] or (
-            area_mm2[gap] < TAPER * area_mm2[domes[0]] and dome_slices[domes[0]] < DOME_SLICES
-        ):
+        elif not hole[gap] or (area_mm2[gap] < TAPER * area_mm2[domes[0]] and dome_slices[domes[0]] < DOME_SLICES):
             dome_slices[gap] = dome_slices[domes[0]] + 1
         lesion[gap] = dome_slices[gap] == 0
     return lesion

@@ -51,9 +51,7 @@ class ShardLayout:
             return _parse(metadata)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             finding = f"it does not describe one shard of checksummed chunks ({error!r})"
-            raise StoreError(
-                "zarr.json of an array", finding, "Read it with zarr, or convert anew"
-            ) from error
+            raise StoreError("zarr.json of an array", finding, "Read it with zarr, or convert anew") from error
 
     @cached_property
     def grid(self) -> Triple:
@@ -168,8 +166,7 @@ def _parse(metadata: Mapping[str, Any]) -> ShardLayout:
     facts = {
         "zarr_format": metadata["zarr_format"] == 3,
         "data_type": metadata["data_type"] in DTYPES,
-        "chunk_grid": metadata["chunk_grid"]["configuration"]["chunk_shape"]
-        == _shard_shape(shape, chunk_shape),
+        "chunk_grid": metadata["chunk_grid"]["configuration"]["chunk_shape"] == _shard_shape(shape, chunk_shape),
         "sharding": sharding["name"] == "sharding_indexed" and inside["index_location"] == "end",
         "index_codecs": [c["name"] for c in inside["index_codecs"]] == ["bytes", "crc32c"],
         "codecs": names in (["ctpack", "crc32c"], ["bytes", "blosc", "crc32c"], ["bytes", "zstd", "crc32c"]),

@@ -73,9 +73,7 @@ def write_shard(volume: Voxels, metadata: Metadata) -> memoryview:
     return out[:length].data
 
 
-def read_shard(
-    shard: BytesLike, metadata: Metadata, region: Region | None = None, out: Voxels | None = None
-) -> Voxels:
+def read_shard(shard: BytesLike, metadata: Metadata, region: Region | None = None, out: Voxels | None = None) -> Voxels:
     """Voxels of a region (three slices of step 1; all by default) of a shard, into `out` where it is given.
 
     Only the chunks that the region touches are read, and each is checked against its crc32c; a missing one
@@ -144,9 +142,7 @@ def read_index(tail: BytesLike, metadata: Metadata) -> NDArray[np.uint64]:
     return np.frombuffer(entries.tobytes(), "<u8").reshape(*layout.grid, 2)
 
 
-def chunk_ranges(
-    index: NDArray[np.uint64], metadata: Metadata, region: Region | None = None
-) -> list[ByteRange]:
+def chunk_ranges(index: NDArray[np.uint64], metadata: Metadata, region: Region | None = None) -> list[ByteRange]:
     """Byte ranges of the chunks that a region touches, ascending, neighbours joined."""
     layout = _layout_of(metadata)
     begin, shape = _box(region, layout)

@@ -58,9 +58,7 @@ def cut_apart(hu: NDArray[np.int16], lung: Bits, middle: int, spacing_mm: Spacin
     return out
 
 
-def walk_sides(
-    pieces: Pieces, wanted: NDArray[np.bool_], middle: int, spacing_mm: Spacing
-) -> NDArray[np.int8]:
+def walk_sides(pieces: Pieces, wanted: NDArray[np.bool_], middle: int, spacing_mm: Spacing) -> NDArray[np.int8]:
     """Side of each piece: 0 no lung, 1 right, 2 left.
 
     The walk starts in the slice that holds most, where the midline tells the sides, and goes up and down by

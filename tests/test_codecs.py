@@ -389,7 +389,5 @@ def test_the_zarr_codec_refuses_what_it_cannot_do(tmp_path: Path) -> None:
 
 
 def test_importing_fastct_loads_neither_codecs_nor_zarr() -> None:
-    program = (
-        "import sys, fastct; print([m for m in ('zarr', 'numcodecs', 'fastct.codecs') if m in sys.modules])"
-    )
+    program = "import sys, fastct; print([m for m in ('zarr', 'numcodecs', 'fastct.codecs') if m in sys.modules])"
     assert run_fresh(program) == "[]"

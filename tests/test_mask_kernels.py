@@ -128,9 +128,7 @@ def test_pieces_against_scipy(drawn, through):
     centres = np.array(ndimage.center_of_mass(mask, labels, index))
     assert np.allclose(pieces.middle_x, centres[:, 2])
     chosen = rng.random(count) < 0.5
-    assert np.array_equal(
-        unpacked(pieces.paint(chosen), mask.shape[2]), np.concatenate([[False], chosen])[labels]
-    )
+    assert np.array_equal(unpacked(pieces.paint(chosen), mask.shape[2]), np.concatenate([[False], chosen])[labels])
     other = rng.random(mask.shape) < 0.5
     assert np.array_equal(pieces.count_inside(packed(other)), ndimage.sum(other, labels, index))
 

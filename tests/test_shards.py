@@ -25,9 +25,7 @@ def volume_of(shape: Sequence[int], dtype: str, seed: int = 0) -> np.ndarray:
     """A noisy ball in air, or a label of it."""
     z, y, x = np.ogrid[tuple(slice(n) for n in shape)]
     middle = [(n - 1) / 2 for n in shape]
-    far = sum(
-        ((axis - m) / (0.4 * n + 0.6)) ** 2 for axis, m, n in zip((z, y, x), middle, shape, strict=True)
-    )
+    far = sum(((axis - m) / (0.4 * n + 0.6)) ** 2 for axis, m, n in zip((z, y, x), middle, shape, strict=True))
     if dtype == "uint8":
         return ((far < 1).astype(np.uint8) * (1 + (x > middle[2]))).astype(np.uint8)
     noise = np.random.default_rng(seed).normal(0, 20, shape)
@@ -92,9 +90,7 @@ def test_both_twins_write_the_same_shard_and_read_it(shape: tuple, dtype: str) -
 
 
 @given(SHAPES, DTYPES, CODECS, st.data())
-def test_ranges_hold_all_that_a_region_needs(
-    shape: tuple, dtype: str, codec: str, data: st.DataObject
-) -> None:
+def test_ranges_hold_all_that_a_region_needs(shape: tuple, dtype: str, codec: str, data: st.DataObject) -> None:
     volume, metadata, shard = stored(shape, dtype, codec)
     region, calls = data.draw(regions(shape)), []
 

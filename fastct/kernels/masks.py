@@ -170,9 +170,7 @@ def hull(right: Bits, left: Bits) -> tuple[Bits, Bits]:
     return inside, chords
 
 
-def cut(
-    hu: NDArray[np.int16], mask: Bits, rows: tuple[int, int], first_column: int, drift: NDArray[np.int32]
-) -> None:
+def cut(hu: NDArray[np.int16], mask: Bits, rows: tuple[int, int], first_column: int, drift: NDArray[np.int32]) -> None:
     """Clear the cheapest path through the given rows of one slice, so that what it parts is not connected.
 
     Set pixels of `mask` (y, words) cost HU above soft tissue's air content, `drift` (columns from
@@ -203,15 +201,11 @@ def mean_histograms(hu: NDArray[np.int16], mask: Bits, window: tuple[int, int]) 
     The mean is over the mask's pixels within `window` (y, x) pixels to each side, at most 2, in the slice,
     of HU held to -1000 .. 100; bin b starts at -1000 + 4 b HU.
     """
-    counts: NDArray[np.int32] = home("masks", hu, mask).mean_histograms(
-        hu, np.ascontiguousarray(mask), window
-    )
+    counts: NDArray[np.int32] = home("masks", hu, mask).mean_histograms(hu, np.ascontiguousarray(mask), window)
     return counts
 
 
-def means_above(
-    hu: NDArray[np.int16], mask: Bits, window: tuple[int, int], levels_hu: NDArray[np.int16]
-) -> Bits:
+def means_above(hu: NDArray[np.int16], mask: Bits, window: tuple[int, int], levels_hu: NDArray[np.int16]) -> Bits:
     """Bit masks (level, z, y, words) of where that mean exceeds a level; `levels_hu` is (level, y)."""
     bits: Bits = home("masks", hu, mask).means_above(hu, np.ascontiguousarray(mask), window, levels_hu)
     return bits

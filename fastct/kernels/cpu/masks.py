@@ -116,9 +116,7 @@ def hull(right: Bits, left: Bits) -> tuple[Bits, Bits]:
     return inside, chords & inside  # chords are drawn as connected steps, half of them outside
 
 
-def cut(
-    hu: NDArray[np.int16], mask: Bits, rows: tuple[int, int], first_column: int, drift: NDArray[np.int32]
-) -> None:
+def cut(hu: NDArray[np.int16], mask: Bits, rows: tuple[int, int], first_column: int, drift: NDArray[np.int32]) -> None:
     loops.cut(hu, mask, *rows, first_column, drift)
 
 
