@@ -1,7 +1,24 @@
 """fastct: chest CT from gzip NIfTI to scores and training batches at the speed of memory."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastct import codecs as codecs
+    from fastct import errors as errors
+    from fastct.geometry import Geometry as Geometry
+    from fastct.kernels.gather import resample as resample
+    from fastct.kernels.gather import window as window
+    from fastct.lesions import lesion_fraction as lesion_fraction
+    from fastct.lesions import opacity_mask as opacity_mask
+    from fastct.lesions import severity as severity
+    from fastct.lungs import lung_mask as lung_mask
+    from fastct.nifti import Volume as Volume
+    from fastct.nifti import read_nifti as read_nifti
+    from fastct.pipeline import convert as convert
+    from fastct.pipeline import score as score
+    from fastct.store import open as open
+    from fastct.verification import verify as verify
 
 __version__ = "0.1.0"
 
@@ -21,22 +38,23 @@ _HOMES = {
     "open": "store",
 }
 _MODULES = ("codecs", "errors")
+_WAITING = ("Dataset", "Loader")
 __all__ = [*_HOMES, *_MODULES]
 
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that `import fastct` stays quick."""
-    if name in ("Dataset", "Loader"):
-        errors = import_module("fastct.errors")
-        raise errors.NotReadyError(f"fastct.{name}", "the loader waits for issue 6", "Read patches with Study.read")
-    if name in _MODULES:
-        return import_module(f"fastct.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'fastct' has no attribute {name!r}")
-    value = getattr(import_module(f"fastct.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Import a public name on first use, so that `import fastct` stays quick."""
+        if name in _MODULES:
+            return import_module(f"fastct.{name}")
+        if name in _WAITING:
+            errors = import_module("fastct.errors")
+            raise errors.NotReadyError(f"fastct.{name}", "the loader waits for issue 6", "Read patches with Study.read")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'fastct' has no attribute {name!r}")
+        value = getattr(import_module(f"fastct.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
 
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

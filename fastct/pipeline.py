@@ -128,6 +128,7 @@ class _Job:
         if self.run.dry_run:
             planned = tuple(task.study_id for task in todo)
             return Summary(self.stage, skipped=skipped, planned=planned, listing=listing)
+        self.storage.sweep()
         done: list[str] = []
         failed: list[str] = []
         for record in self._settled(work, todo):

@@ -3,6 +3,7 @@
 import mmap
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -118,7 +119,7 @@ class LocalStorage:
         StoreError
             If they cannot be written; what was there before stays.
         """
-        final, staged = self.path(key), self.path(f"{STAGING}/{uuid.uuid4().hex}")
+        final, staged = self.path(key), self._staged()
         try:
             staged.parent.mkdir(parents=True, exist_ok=True)
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,7 @@ class LocalStorage:
         StoreError
             If it cannot be written; what was there before stays.
         """
-        final, staged = self.path(folder), self.path(f"{STAGING}/{uuid.uuid4().hex}")
+        final, staged = self.path(folder), self._staged()
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             folders = {staged}
@@ -154,6 +155,18 @@ class LocalStorage:
             shutil.rmtree(staged, ignore_errors=True)
             raise _unwritable(final, error) from error
 
+    def sweep(self) -> None:
+        """Remove what processes of this machine that are no more had staged."""
+        for name in list(self.names(STAGING)):
+            host, _, rest = name.rpartition("~")
+            pid = rest.partition("-")[0]
+            if host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid)):
+                self.remove(f"{STAGING}/{name}")
+
+    def _staged(self) -> Path:
+        """A new path for something staged, which names its owner."""
+        return self.path(f"{STAGING}/{socket.gethostname()}~{os.getpid()}-{uuid.uuid4().hex}")
+
     def _move_in(self, staged: Path, final: Path) -> None:
         """Rename a staged folder into place; another one that stands there moves out first."""
         while True:
@@ -163,7 +176,7 @@ class LocalStorage:
             except OSError:
                 if not final.exists():
                     raise
-            old = self.path(f"{STAGING}/{uuid.uuid4().hex}")
+            old = self._staged()
             try:
                 final.rename(old)
             except FileNotFoundError:
@@ -180,6 +193,16 @@ class LocalStorage:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise _unwritable(path, error) from error
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _write_durably(path: Path, payload: Bytes) -> None:

@@ -2,6 +2,9 @@
 
 import errno
 import os
+import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -69,3 +72,17 @@ def test_object_stores_wait_for_their_issue():
         open_storage("s3://bucket/store")
     with pytest.raises(NotReadyError, match="issue 3"):
         open_storage("store", {"key": "x"})
+
+
+def test_what_the_dead_had_staged_is_swept_away(storage, tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    host = socket.gethostname()
+    left = {
+        f"{host}~{int(dead.stdout)}-00": False,
+        f"{host}~{os.getpid()}-00": True,
+        f"elsewhere~{int(dead.stdout)}-00": True,
+    }
+    for name in left:
+        storage.write(f"{STAGING}/{name}/part", b"half")
+    storage.sweep()
+    assert {name: storage.exists(f"{STAGING}/{name}") for name in left} == left
