@@ -12,7 +12,7 @@ from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from fastct.errors import ArrayError, FileError
+from fastct.errors import FileError
 from fastct.geometry import Geometry
 
 HEADER_BYTES = {1: 348, 2: 540}  # of NIfTI-1 and NIfTI-2
@@ -159,7 +159,9 @@ def _dtype(header: Nifti1Header, name: str) -> np.dtype:
             name, f"its data type code {code} is unknown", "Get the file again: its header is damaged"
         ) from error
     if dtype.kind not in "iuf":
-        kind = {"c": "complex numbers", "V": "colours or a type unknown here"}.get(dtype.kind, str(dtype))
+        kind = {"c": "complex numbers", "V": "colours, or of a type that no CT has"}.get(
+            dtype.kind, str(dtype)
+        )
         raise FileError(
             name,
             f"its voxels are {kind} (data type code {code}), where a CT has one real number each",
@@ -191,20 +193,18 @@ def _offset(header: Nifti1Header, name: str, least: int) -> int:
 def _geometry(header: Nifti1Header, shape: tuple[int, int, int], name: str, notes: list[str]) -> Geometry:
     """sform before qform before pixdim, as nibabel chooses; the next best where one is unusable."""
     _mend_spacing(header, notes)
-    unit = int(header["xyzt_units"]) % 8
-    for label, affine in _candidates(header):
-        if unit in _MM_PER_UNIT and affine is not None:
-            affine[:3] *= _MM_PER_UNIT[unit][1]
-        if affine is not None and _is_usable(affine):
-            if unit in _MM_PER_UNIT:
-                notes.append(f"affine converted from {_MM_PER_UNIT[unit][0]} to millimetres")
+    unit, to_mm = _MM_PER_UNIT.get(int(header["xyzt_units"]) % 8, ("", 1.0))
+    with np.errstate(all="ignore"):  # what wild numbers come to is seen in the result
+        for label, affine in _candidates(header):
+            affine[:3] *= to_mm
+            if not _is_usable(affine):
+                notes.append(f"{label} unusable")
+                continue
+            if unit:
+                notes.append(f"affine converted from {unit} to millimetres")
             if label == "pixdim":
-                notes.append("place, and which side is left, guessed: neither sform nor qform is set")
-            try:
-                return Geometry(shape, affine)
-            except ArrayError as error:
-                raise FileError(name, f"{error.finding}", "Set a valid affine in the header") from error
-        notes.append(f"{label} unusable")
+                notes.append("place, and which side is left, guessed: neither sform nor qform is usable")
+            return Geometry(shape, affine)
     spacing = tuple(float(value) for value in header["pixdim"][1:4])
     raise FileError(
         name,
@@ -222,8 +222,8 @@ def _mend_spacing(header: Nifti1Header, notes: list[str]) -> None:
         notes.append("negative spacing taken as positive")
 
 
-def _candidates(header: Nifti1Header) -> list[tuple[str, NDArray[np.float64] | None]]:
-    """The affines that the header declares, best first; None for one that cannot be computed."""
+def _candidates(header: Nifti1Header) -> list[tuple[str, NDArray[np.float64]]]:
+    """The affines that the header declares, best first."""
     candidates = []
     if int(header["sform_code"]) in _XFORM_CODES:
         candidates.append(("sform", _computed(header.get_sform)))
@@ -233,12 +233,11 @@ def _candidates(header: Nifti1Header) -> list[tuple[str, NDArray[np.float64] | N
     return candidates
 
 
-def _computed(affine: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64] | None:
+def _computed(affine: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
     try:
-        with np.errstate(all="ignore"):
-            return np.array(affine(), dtype=np.float64)
+        return np.array(affine(), dtype=np.float64)
     except (HeaderDataError, ValueError, ArithmeticError):  # a quaternion longer than 1, say
-        return None
+        return np.full((4, 4), np.nan)
 
 
 def _is_usable(affine: NDArray[np.float64]) -> bool:

@@ -110,7 +110,8 @@ def _csv_lines(path: Path) -> list[_Line]:
 
 
 def _unreadable(path: Path, error: Exception) -> DataSetError:
-    return DataSetError(path, f"it cannot be read ({type(error).__name__}: {error})", _CURE)
+    reason = " ".join(str(error).split())[:200]
+    return DataSetError(path, f"it cannot be read ({type(error).__name__}: {reason})", _CURE)
 
 
 def _text(cell: object) -> str:
