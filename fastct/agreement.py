@@ -18,8 +18,8 @@ lies exactly on an edge on opposite sides of it."""
 RESAMPLES, SEED, COVERAGE = 1000, 20200425, 0.95
 """Of the bootstrap over studies: repetitions, fixed seed (same table, same interval) and coverage."""
 
-BATCH_COUNTS = 4_000_000
-"""Bootstrap counts held at once: bounds memory (32 MB) whatever the number of studies."""
+BATCH_COUNTS = 500_000
+"""Bootstrap counts held at once: bounds memory (some 10 MB) whatever the number of studies."""
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -108,19 +108,20 @@ def edge_changes(rows: Iterable[Mapping[str, object]]) -> int:
     >>> edge_changes([{"lesion_percent": 25.0}, {"lesion_percent": 25.1}, {"lesion_percent": None}])
     1
     """
-    return sum(_number(row.get("lesion_percent")) in EDGES_PERCENT for row in rows)
+    return sum(number(row.get("lesion_percent")) in EDGES_PERCENT for row in rows)
 
 
 def _compared(row: Mapping[str, object]) -> tuple[float, int, int] | None:
     """Lesion percent, registry's class and ours as numbers; None when one of them is not there."""
     theirs, ours = row.get("category"), row.get("severity")
-    percent = _number(row.get("lesion_percent"))
+    percent = number(row.get("lesion_percent"))
     if theirs not in CLASSES or ours not in CLASSES or math.isnan(percent):
         return None
     return percent, CLASSES.index(str(theirs)), CLASSES.index(str(ours))
 
 
-def _number(value: object) -> float:
+def number(value: object) -> float:
+    """A value of a table as a float; NaN where it is empty or no number."""
     return float(value) if isinstance(value, int | float) else math.nan
 
 
