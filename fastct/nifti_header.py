@@ -159,9 +159,7 @@ def _dtype(header: Nifti1Header, name: str) -> np.dtype:
             name, f"its data type code {code} is unknown", "Get the file again: its header is damaged"
         ) from error
     if dtype.kind not in "iuf":
-        kind = {"c": "complex numbers", "V": "colours, or of a type that no CT has"}.get(
-            dtype.kind, str(dtype)
-        )
+        kind = {"c": "complex numbers", "V": "colours, or of a type that no CT has"}.get(dtype.kind, str(dtype))
         raise FileError(
             name,
             f"its voxels are {kind} (data type code {code}), where a CT has one real number each",

@@ -76,9 +76,7 @@ def write_nifti(
         head = _new_head(array.dtype, geometry)
         stored: NDArray[np.generic] = array.astype(array.dtype.newbyteorder("<"), copy=False)
     else:
-        head, stored = _head_as_it_came(
-            array, geometry, parse_header(header, "header", single=False), extensions
-        )
+        head, stored = _head_as_it_came(array, geometry, parse_header(header, "header", single=False), extensions)
     contents = b"".join((head, np.ascontiguousarray(stored).data))
     _publish(target, deflate.gzip_compress(contents, _COMPRESSION_LEVEL) if suffix == ".nii.gz" else contents)
 

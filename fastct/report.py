@@ -84,9 +84,7 @@ class _Entry(NamedTuple):
         return (*(word for word, holds in told.items() if holds), *self.flags)
 
 
-def render_report(
-    rows: Sequence[Row], pictures: Mapping[str, StudyPictures], facts: ReportFacts
-) -> Iterator[str]:
+def render_report(rows: Sequence[Row], pictures: Mapping[str, StudyPictures], facts: ReportFacts) -> Iterator[str]:
     """The report, piece by piece, so that it is never held whole.
 
     Failed studies come first, then figures and charts, then the work list, highest severity first. The
@@ -222,9 +220,7 @@ def _height(percent: float) -> float:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(fixed=_fixed, setting=_setting, block=_block, plain_json=_plain_json)
     for name, suffix in (("style", "css"), ("script", "js")):
         text = _own_text(suffix)

@@ -182,9 +182,7 @@ def test_one_stem_with_several_suffixes_is_one_study(tmp_path):
 
 
 def test_same_stems_are_told_apart_by_their_folders(tmp_path):
-    plant(
-        tmp_path, "siteA/ct.nii.gz", "siteB/ct.nii.gz", "siteA/masks/ct_mask.nii.gz", "siteB/ct_mask.nii.gz"
-    )
+    plant(tmp_path, "siteA/ct.nii.gz", "siteB/ct.nii.gz", "siteA/masks/ct_mask.nii.gz", "siteB/ct_mask.nii.gz")
     plant(tmp_path, "siteB-ct.nii.gz", "one.nii.gz")
     listing = find_studies(tmp_path)
     assert summary(listing) == {
@@ -204,9 +202,7 @@ def test_a_listed_study_keeps_its_name_beside_a_copy(tmp_path):
     assert listing.unlisted == ("backup/study_0001.nii.gz",)
 
 
-NAMES = st.from_regex(
-    r"(CT-[0-4]/|ct[0-4]/|site[AB]/|masks/|x/y/)?[ab](_mask|_lung|-2)?\.nii(\.gz)?", fullmatch=True
-)
+NAMES = st.from_regex(r"(CT-[0-4]/|ct[0-4]/|site[AB]/|masks/|x/y/)?[ab](_mask|_lung|-2)?\.nii(\.gz)?", fullmatch=True)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -281,9 +277,7 @@ def test_a_registry_may_not_lead_out_by_a_link(tmp_path, target):
         (root / "masks/study_0255_mask.nii.gz").symlink_to(outside / "study_0255_mask.nii.gz")
     assert find_studies(root).studies  # found by walking, a link is a researcher's own
     row = 3 if target == "mask" else 2
-    with pytest.raises(
-        DataSetError, match=rf"row {row} of the registry: .*leads out of the data set by a link"
-    ):
+    with pytest.raises(DataSetError, match=rf"row {row} of the registry: .*leads out of the data set by a link"):
         find_studies(xlsx(root))
 
 
@@ -305,9 +299,7 @@ def test_nothing_to_be_found(tmp_path, names, finding):
 
 
 def test_a_registry_without_its_volumes(tmp_path):
-    with pytest.raises(
-        DataSetError, match="names 3 studies, and none of them is there, though 1 masks are"
-    ) as caught:
+    with pytest.raises(DataSetError, match="names 3 studies, and none of them is there, though 1 masks are") as caught:
         find_studies(xlsx(plant(tmp_path, FILES[3])))
     assert str(tmp_path / "studies/CT-0/study_0001.nii.gz") in str(caught.value)
 
@@ -359,9 +351,7 @@ def test_a_bad_row_is_named(tmp_path, rows, finding, write):
         find_studies(write(tmp_path, rows))
 
 
-@pytest.mark.parametrize(
-    "columns", [("id", "class", "file", "mask"), COLUMNS[:2], (*COLUMNS, "study_id"), ()]
-)
+@pytest.mark.parametrize("columns", [("id", "class", "file", "mask"), COLUMNS[:2], (*COLUMNS, "study_id"), ()])
 @pytest.mark.parametrize("write", [xlsx, table])
 def test_wrong_columns(tmp_path, columns, write):
     with pytest.raises(DataSetError, match=r"columns are .* wanted once each: "):
@@ -411,9 +401,7 @@ def test_a_zip_bomb(tmp_path):
 def test_entities_that_grow(tmp_path):
     path = xlsx(tmp_path) / "dataset_registry.xlsx"
     entities = "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(9))
-    laugh = (
-        f'<?xml version="1.0"?><!DOCTYPE sst [<!ENTITY l0 "lol">{entities}]><sst><si><t>&l9;</t></si></sst>'
-    )
+    laugh = f'<?xml version="1.0"?><!DOCTYPE sst [<!ENTITY l0 "lol">{entities}]><sst><si><t>&l9;</t></si></sst>'
     parts = parts_of(path)
     for name in ("xl/workbook.xml", "xl/styles.xml", "xl/worksheets/sheet1.xml"):
         zipped(path, {**parts, name: laugh})
@@ -452,9 +440,7 @@ def test_mutated_registries_are_read_or_refused(tmp_path, write):
         name = draw.choice(sorted(parts))
         contents = bytearray(parts[name])
         for _ in range(draw.randint(1, 6)):
-            contents[draw.randrange(len(contents))] = draw.choice(
-                b'\0<>&"=9\xff' + bytes([draw.randrange(256)])
-            )
+            contents[draw.randrange(len(contents))] = draw.choice(b'\0<>&"=9\xff' + bytes([draw.randrange(256)]))
         if write is xlsx:
             zipped(path, {**parts, name: bytes(contents)})
         else:
@@ -482,9 +468,7 @@ def test_eleven_thousand_files_are_listed_quickly(tmp_path):
 
 @pytest.mark.real
 def test_the_real_registry_without_its_volumes(real_data, tmp_path):
-    with pytest.raises(
-        DataSetError, match="names 1110 studies, and none of them is there, though 50 masks are"
-    ):
+    with pytest.raises(DataSetError, match="names 1110 studies, and none of them is there, though 50 masks are"):
         find_studies(real_data / "mosmed")
     for name in ("dataset_registry.xlsx", "masks"):
         (tmp_path / name).symlink_to(real_data / "mosmed" / name)
@@ -494,9 +478,7 @@ def test_the_real_registry_without_its_volumes(real_data, tmp_path):
 
 @pytest.mark.real
 def test_the_real_registry_with_one_volume(real_data, tmp_path):
-    (tmp_path / "dataset_registry.xlsx").write_bytes(
-        (real_data / "mosmed/dataset_registry.xlsx").read_bytes()
-    )
+    (tmp_path / "dataset_registry.xlsx").write_bytes((real_data / "mosmed/dataset_registry.xlsx").read_bytes())
     plant(
         tmp_path,
         "studies/CT-1/study_0255.nii.gz",

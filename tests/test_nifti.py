@@ -94,9 +94,7 @@ def random_values(dtype, seed):
 
 # Parity with nibabel
 
-SCALES = st.sampled_from(
-    [(1, 0), (0, 0), (np.nan, 3), (1, -1024), (0.5, 0), (7.1098, -1024), (-2, 0.5), (1e30, 9)]
-)
+SCALES = st.sampled_from([(1, 0), (0, 0), (np.nan, 3), (1, -1024), (0.5, 0), (7.1098, -1024), (-2, 0.5), (1e30, 9)])
 
 
 @settings(max_examples=150, **PREVIEW)
@@ -206,9 +204,7 @@ def test_pairs_by_either_name(tmp_path, suffixes, version):
         if len({path.suffix for path in names}) == 1 or ".gz" not in "".join(suffixes):
             assert_as_nibabel(path)  # nibabel wants both packed, or neither
         assert read_header(path).geometry.shape == HU.shape
-        assert (
-            load_source(path).sha256() == hashlib.sha256(b"".join(p.read_bytes() for p in names)).hexdigest()
-        )
+        assert load_source(path).sha256() == hashlib.sha256(b"".join(p.read_bytes() for p in names)).hexdigest()
 
 
 def test_half_a_pair_names_the_other_half(tmp_path):
@@ -245,9 +241,7 @@ def test_source_gives_the_bytes_that_were_read(tmp_path):
 
 def test_read_header_does_not_read_the_voxels(tmp_path):
     path = tmp_path / "v.nii.gz"
-    path.write_bytes(
-        gzip.compress(plain(header_of_dtype := HU.astype(">f4")))[:400]
-    )  # cut off after the header
+    path.write_bytes(gzip.compress(plain(header_of_dtype := HU.astype(">f4")))[:400])  # cut off after the header
     header = read_header(path)
     assert header.geometry.shape == HU.shape
     assert header.dtype == header_of_dtype.dtype
@@ -763,8 +757,6 @@ def test_real_files_as_nibabel_or_refused(real_data, tmp_path, folder):
             extensions=volume.extensions,
         )
         raw = path.read_bytes()
-        assert (tmp_path / "back.nii").read_bytes() == (
-            gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-        )
+        assert (tmp_path / "back.nii").read_bytes() == (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
     expected = ["5D_small.nii", "crash-1.nii", "empty.nii.gz", "example_nifti2.nii.gz", "functional.nii"]
     assert refused == ([*expected, "not-nifti.nii", "rgb_3D.nii"] if folder == "odd" else [])
