@@ -17,7 +17,7 @@ COLUMNS = ("study_id", "category", "study_file", "mask_file")
 
 # The real registry inflates to 240 KB for 1,110 studies, and openpyxl parses some 3 MB a second: this leaves
 # room for 36,000 studies and stops before anyone waits. A CSV is read faster, and may be longer.
-MAX_XLSX_INFLATED_BYTES = 8 << 20
+MAX_XLSX_BYTES = 8 << 20
 MAX_CSV_BYTES = 64 << 20
 MAX_ROWS = 200_000
 _MAX_COLUMNS = 64
@@ -65,7 +65,9 @@ def read_registry(path: Path) -> tuple[Row, ...]:
 def _xlsx_lines(path: Path) -> list[_Line]:
     """The lines of the first sheet that are not empty, as text."""
     try:
-        _check_zip(path)
+        # From memory: openpyxl leaves a file open that it cannot make sense of.
+        contents = io.BytesIO(_contents(path, MAX_XLSX_BYTES))
+        _check_zip(path, contents)
         from openpyxl.reader.excel import load_workbook  # here: a quarter of a second, for .xlsx alone
         from openpyxl.xml import DEFUSEDXML
 
@@ -73,34 +75,37 @@ def _xlsx_lines(path: Path) -> list[_Line]:
             raise DataSetError(path, "openpyxl would parse it without defusedxml", "Unset OPENPYXL_DEFUSEDXML")
         with warnings.catch_warnings():  # about styles and validations that do not matter here
             warnings.simplefilter("ignore")
-            workbook = load_workbook(path, read_only=True, keep_links=False)
-            sheet = workbook.worksheets[0]
+            sheet = load_workbook(contents, read_only=True, keep_links=False).worksheets[0]
             # A cell may claim to stand in any row or column: openpyxl fills the gap up to these.
             table = sheet.iter_rows(1, MAX_ROWS + 2, 1, _MAX_COLUMNS, values_only=True)
-            lines = [(n, tuple(map(_text, cells))) for n, cells in enumerate(table, start=1) if any(cells)]
-            workbook.close()
-            return lines
+            return [(n, tuple(map(_text, cells))) for n, cells in enumerate(table, start=1) if any(cells)]
     except DataSetError:
         raise
     except Exception as error:  # openpyxl lets out whatever its parts do: KeyError, TypeError, ParseError ...
         raise _unreadable(path, error) from error
 
 
-def _check_zip(path: Path) -> None:
+def _check_zip(path: Path, contents: io.BytesIO) -> None:
     """Refuse what would inflate to far more than a registry; zipfile reads no part beyond its stated size."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(contents) as archive:
         parts = archive.infolist()
-        inflated = sum(part.file_size for part in parts)
-    if inflated > MAX_XLSX_INFLATED_BYTES or len(parts) > _MAX_PARTS:
+    inflated = sum(part.file_size for part in parts)
+    if inflated > MAX_XLSX_BYTES or len(parts) > _MAX_PARTS:
         raise DataSetError(path, f"it inflates to {inflated:,} bytes in {len(parts)} parts", _CURE)
+
+
+def _contents(path: Path, most_bytes: int) -> bytes:
+    with path.open("rb") as file:
+        contents = file.read(most_bytes + 1)
+    if len(contents) > most_bytes:
+        raise DataSetError(path, f"it has more than {most_bytes:,} bytes", _CURE)
+    return contents
 
 
 def _csv_lines(path: Path) -> list[_Line]:
     """The lines of a CSV that are not empty: BOM or not, commas, semicolons (Russian Excel) or tabs."""
     try:
-        if path.stat().st_size > MAX_CSV_BYTES:
-            raise DataSetError(path, f"it has more than {MAX_CSV_BYTES:,} bytes", _CURE)
-        text = path.read_bytes().decode("utf-8-sig")
+        text = _contents(path, MAX_CSV_BYTES).decode("utf-8-sig")
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
         table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
