@@ -183,7 +183,9 @@ def _abdomen(sheet: Outlines, domes: dict[int, Floats]) -> None:
     sheet.put(liver_hu, shown(liver, share < 1.75), "lung", wavy=0.006)
     left = grown(domes[LEFT], -3.0)
     below_mm = (share - patient.dome_share[1]) * patient.height_mm
-    sheet.put(HU["spleen"], shown(within(left, (0.35, 0.96), (-0.94, 0.1)), (below_mm > 14) & (share < 1.25)), wavy=0.05)
+    sheet.put(
+        HU["spleen"], shown(within(left, (0.35, 0.96), (-0.94, 0.1)), (below_mm > 14) & (share < 1.25)), wavy=0.05
+    )
     stomach = shown(within(left, (-0.45, 0.6), (-0.35, 0.92)), (below_mm > 6) & (share < 1.12))
     sheet.put_shells(stomach, ((HU["soft"], 0.0), (HU["chyme"], 4.0)), wavy=0.03)
     for organ in anatomy.ORGANS:

@@ -68,7 +68,9 @@ class Outlines:
         self._looks.append((hu, float(role), float(list(CURVES).index(curve)), float(still)))
         self._waves.append(waves)
 
-    def put_shells(self, egg: Floats, shells: tuple[tuple[float, float], ...], curve: str = "oval", wavy: float = 0.0) -> None:
+    def put_shells(
+        self, egg: Floats, shells: tuple[tuple[float, float], ...], curve: str = "oval", wavy: float = 0.0
+    ) -> None:
         """Paint the same outline several times, (HU, millimetres inwards) each, with the same waves."""
         for hu, in_mm in shells:
             self.put(hu, grown(egg, -in_mm), curve, wavy=wavy)

@@ -50,7 +50,9 @@ def vessel_tubes(side: NDArray[np.uint8], patient: Patient, random: Generator) -
                 wide = radius[1:] > BRONCHUS_MM
                 beside = _beside(start[wide], end[wide]) * (1.9 * radius[1:][wide] + 0.6)[:, None]
                 lumen = 0.85 * radius[1:][wide]
-                walls.append(_tubes(start[wide] + beside, end[wide] + beside, 1.25 * lumen + 0.3, 1.25 * lumen + 0.3, 0.0))
+                walls.append(
+                    _tubes(start[wide] + beside, end[wide] + beside, 1.25 * lumen + 0.3, 1.25 * lumen + 0.3, 0.0)
+                )
                 lumens.append(_tubes(start[wide] + beside, end[wide] + beside, lumen, lumen, -940.0))
     return np.concatenate(vessels + walls + lumens) if vessels else np.empty((0, 9))
 
@@ -102,7 +104,11 @@ def disease(side: NDArray[np.uint8], patient: Patient, lesion_share: float, rand
     """Disease over this share of both lungs, mostly pleural, basal, posterior and on both sides."""
     step = max(1, round(COARSE_MM / patient.spacing_mm[2]))
     wall_mm = kernels.distance_to_wall(side, step, patient.spacing_mm[2])
-    size_mm = np.array(wall_mm.shape) * (patient.spacing_mm[0], step * patient.spacing_mm[1], step * patient.spacing_mm[2])
+    size_mm = np.array(wall_mm.shape) * (
+        patient.spacing_mm[0],
+        step * patient.spacing_mm[1],
+        step * patient.spacing_mm[2],
+    )
     z, y, x = _lung_axes(wall_mm)
     costal = np.clip(1.6 * np.hypot(x, 0.9 * y[:, None] + 0.1) - 0.5, 0.0, 1.0)  # not where the mediastinum is near
     spread = np.float32(random.uniform(0.5, 1.8)) * costal * np.exp(wall_mm * np.float32(-1.0 / 20.0))

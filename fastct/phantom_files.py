@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import os
 import re
 import zipfile
 from dataclasses import dataclass

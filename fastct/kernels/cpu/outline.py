@@ -273,6 +273,4 @@ def paint(hu: NDArray[np.int16], side: NDArray[np.uint8], layers: Layers, frame:
             for x in range(columns):
                 share = canvas.lung[y, x]
                 hu[z, y, x] = np.int16(np.rint(canvas.plane_hu[y, x]))
-                side[z, y, x] = (
-                    RIGHT if share >= 0.5 else LEFT if share <= -0.5 else EDGE if abs(share) > TRACE else 0
-                )
+                side[z, y, x] = RIGHT if share >= 0.5 else LEFT if share <= -0.5 else EDGE if abs(share) > TRACE else 0

@@ -93,7 +93,9 @@ def grow_tree(points: Floats) -> NDArray[np.int64]:
 
 
 @njit(nogil=True, cache=True)
-def draw_tube(plane: Slices16, side: Slices8, tube: Floats, slab: tuple[float, float], pixel: tuple[float, float]) -> None:
+def draw_tube(
+    plane: Slices16, side: Slices8, tube: Floats, slab: tuple[float, float], pixel: tuple[float, float]
+) -> None:
     """Draw what one slab holds of one tube: plane and side (y, x); see `draw_tubes`."""
     x0, y0, z0, r0, x1, y1, z1, r1, hu = tube
     rows, columns = plane.shape
@@ -137,7 +139,9 @@ def draw_tube(plane: Slices16, side: Slices8, tube: Floats, slab: tuple[float, f
 
 
 @njit(nogil=True, cache=True)
-def draw_tubes(hu: Slices16, side: Slices8, tubes: Floats, spacing_mm: tuple[float, float, float], thick_mm: float) -> None:
+def draw_tubes(
+    hu: Slices16, side: Slices8, tubes: Floats, spacing_mm: tuple[float, float, float], thick_mm: float
+) -> None:
     """Blend tubes into the lungs of `hu` (z, y, x), in order, as slices `thick_mm` thick see them.
 
     tubes : (n, 9), x, y, z and radius of both ends, then HU; mm from the middle of the slice in-plane,
@@ -180,7 +184,12 @@ def spline(place: float) -> tuple[float, float, float, float]:
     """Weights of four knots of a uniform cubic B-spline, `place` in [0, 1) between the middle two."""
     rest, square = 1.0 - place, place * place
     cube = square * place
-    return rest**3 / 6.0, (3.0 * cube - 6.0 * square + 4.0) / 6.0, (3.0 * (place + square - cube) + 1.0) / 6.0, cube / 6.0
+    return (
+        rest**3 / 6.0,
+        (3.0 * cube - 6.0 * square + 4.0) / 6.0,
+        (3.0 * (place + square - cube) + 1.0) / 6.0,
+        cube / 6.0,
+    )
 
 
 @njit(nogil=True, cache=True)
@@ -240,7 +249,12 @@ def lung_span(row: NDArray[np.uint8]) -> tuple[int, int]:
 
 @njit(nogil=True, cache=True)
 def histogram(
-    side: Slices8, spread: NDArray[np.float32], wanted: NDArray[np.float32], least: float, step: int, ends: tuple[float, float]
+    side: Slices8,
+    spread: NDArray[np.float32],
+    wanted: NDArray[np.float32],
+    least: float,
+    step: int,
+    ends: tuple[float, float],
 ) -> NDArray[np.int64]:
     """Histogram, BINS between `ends`, of a coarse field over lung voxels where `spread` is at least `least`.
 
