@@ -12,7 +12,7 @@ from fastct.options import ConvertOptions, fingerprint
 from fastct.publish import checksums, convert_settings, study_files
 from fastct.records import Record, Row, read_record
 from fastct.storage import LocalStorage, open_storage
-from fastct.store import study_folder
+from fastct.store import holds, study_folder
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def is_converted(task: ConvertTask, storage: LocalStorage) -> bool:
         and record.status != "failed"
         and record.converted == fingerprint(convert_settings(task.options))
         and record.category == task.source.category
-        and storage.exists(f"{study_folder(task.study_id)}/zarr.json")
+        and holds(storage, record)
         and _same_files(record.source_files, task.source)
     )
 

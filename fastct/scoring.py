@@ -15,7 +15,7 @@ from fastct.pictures import study_pictures
 from fastct.publish import checksums, write_labels
 from fastct.records import Record, Row, read_record
 from fastct.storage import WORK, LocalStorage, open_storage
-from fastct.store import Study, study_folder
+from fastct.store import Study, holds
 
 PICTURES = f"{WORK}/pictures"
 FLAG_MEANINGS = {
@@ -57,7 +57,7 @@ def is_scored(task: ScoreTask, storage: LocalStorage) -> bool:
         and record.status == "done"
         and record.scored == fingerprint(score_settings())
         and storage.exists(picture_key(task.study_id))
-        and all(storage.exists(f"{study_folder(task.study_id)}/{key}") for key in record.keys)
+        and holds(storage, record)
     )
 
 

@@ -71,6 +71,15 @@ def study_folder(study_id: str) -> str:
     return f"{STUDIES}/{study_id}{ENDING}"
 
 
+def holds(storage: LocalStorage, record: Record) -> bool:
+    """Whether every file that a record knows is there, in its size."""
+    folder = study_folder(record.study_id)
+    try:
+        return all(storage.size_bytes(f"{folder}/{key}") == size for key, (size, _) in record.keys.items())
+    except StoreError:
+        return False
+
+
 class Store:
     """Studies of a store, by id.
 
