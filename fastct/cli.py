@@ -11,7 +11,7 @@ import click
 
 from fastct import __version__
 from fastct.errors import FastctError, OptionError
-from fastct.options import CODECS, RunOptions, choose
+from fastct.options import CODECS, RunOptions, choose, field_names
 from fastct.progress import Reporter
 
 EXIT_FAULTS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -107,16 +107,19 @@ def run(src: str, store: str, **options: Any) -> None:
 
 def _run(src: str, store: str, reporter: Reporter, options: dict[str, Any]) -> None:
     from fastct import pipeline, reporting
+    from fastct.schedule import Crew
 
-    with reporter.stage("convert"):
-        converted = reporter.summary(pipeline.convert(src, store, on_event=reporter.event, **options))
-    if options["dry_run"]:
-        return
-    options.pop("codec", None)
-    with reporter.stage("score"):
-        reporter.summary(pipeline.score(store, on_event=reporter.event, **options))
+    run = {name: options[name] for name in field_names(RunOptions)}
+    with Crew(choose(RunOptions, run)) as crew:
+        shared: dict[str, Any] = {"on_event": reporter.event, "crew": crew}
+        with reporter.stage("convert"):
+            converted = reporter.summary(pipeline.convert(src, store, **shared, **options))
+        if run["dry_run"]:
+            return
+        with reporter.stage("score"):
+            reporter.summary(pipeline.score(store, **shared, **run))
     with reporter.stage("report"):
-        written = reporting.write_report(store, converted.listing, options["storage_options"])
+        written = reporting.write_report(store, converted.listing, run["storage_options"])
     reporter.wrote("report", written)
 
 

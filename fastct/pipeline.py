@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from fastct.mosmed import Listing, find_studies
 from fastct.options import ConvertOptions, RunOptions, choose, refuse_unknown
 from fastct.publish import convert_settings, create_store
 from fastct.records import Record, read_record, read_records, write_record, write_table
-from fastct.schedule import Task, work_through
+from fastct.schedule import Crew, Task
 from fastct.scoring import ScoreTask, is_scored, score_study
 from fastct.storage import WORK, LocalStorage, open_storage
 from fastct.store import MANIFEST, read_manifest
@@ -49,7 +50,9 @@ class Summary:
 OnEvent = Callable[[Event], None]
 
 
-def convert(src: AnyPath, store: AnyPath, *, on_event: OnEvent | None = None, **options: Any) -> Summary:
+def convert(
+    src: AnyPath, store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None = None, **options: Any
+) -> Summary:
     """Convert a data set's volumes into a Zarr store, without loss.
 
     Parameters
@@ -57,6 +60,7 @@ def convert(src: AnyPath, store: AnyPath, *, on_event: OnEvent | None = None, **
     src : a MosMedData root, any folder of `.nii`/`.nii.gz`, or one file.
     store : folder of the store; made when it is not there.
     on_event : called after each study.
+    crew : workers to share with other jobs; by default the job has its own.
     **options : the fields of `ConvertOptions` and `RunOptions`.
 
     Raises
@@ -73,19 +77,20 @@ def convert(src: AnyPath, store: AnyPath, *, on_event: OnEvent | None = None, **
     _refuse_foreign_folder(storage)
     tasks = [ConvertTask(source, str(storage), how) for source in listing.studies]
     todo = [task for task in tasks if not (run.skip_finished and is_converted(task, storage))]
-    job = _Job("convert", storage, run, on_event or _ignore)
+    job = _Job("convert", storage, run, on_event or _ignore, crew)
     if not run.dry_run:
         create_store(storage, convert_settings(how))
     return job.work(convert_study, tasks, todo, listing)
 
 
-def score(store: AnyPath, *, on_event: OnEvent | None = None, **options: Any) -> Summary:
+def score(store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None = None, **options: Any) -> Summary:
     """Lung mask, lesion percentages and severity of every study of a store.
 
     Parameters
     ----------
     store : folder of the store.
     on_event : called after each study.
+    crew : workers to share with other jobs; by default the job has its own.
     **options : the fields of `RunOptions`.
 
     Raises
@@ -103,7 +108,7 @@ def score(store: AnyPath, *, on_event: OnEvent | None = None, **options: Any) ->
         if record.keys and record.failed_at != "convert"
     ]
     todo = [task for task in tasks if not (run.skip_finished and is_scored(task, storage))]
-    return _Job("score", storage, run, on_event or _ignore).work(score_study, tasks, todo, None)
+    return _Job("score", storage, run, on_event or _ignore, crew).work(score_study, tasks, todo, None)
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,7 @@ class _Job:
     storage: LocalStorage
     run: RunOptions
     on_event: OnEvent
+    crew: Crew | None
 
     def work(
         self,
@@ -131,13 +137,14 @@ class _Job:
         self.storage.sweep()
         done: list[str] = []
         failed: list[str] = []
-        for record in self._settled(work, todo):
-            (failed if record.status == "failed" else done).append(record.study_id)
+        with nullcontext(self.crew) if self.crew else Crew(self.run) as crew:
+            for record in self._settled(crew, work, todo):
+                (failed if record.status == "failed" else done).append(record.study_id)
         write_table(self.storage, read_records(self.storage))
         return Summary(self.stage, tuple(sorted(done)), tuple(sorted(failed)), skipped, listing=listing)
 
-    def _settled(self, work: Callable[[Any], Record], todo: Sequence[Task]) -> Iterator[Record]:
-        outcomes = work_through(partial(settle, work, self.stage), todo, self.run)
+    def _settled(self, crew: Crew, work: Callable[[Any], Record], todo: Sequence[Task]) -> Iterator[Record]:
+        outcomes = crew.work_through(partial(settle, work, self.stage), todo)
         for number, (task, outcome) in enumerate(outcomes, 1):
             if isinstance(outcome, FastctError):
                 record = _failure(self.storage, self.stage, task, str(outcome))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from fastct.errors import WorkerError
@@ -32,34 +32,55 @@ Result = TypeVar("Result")
 Outcome = tuple[AnyTask, Result | WorkerError]
 
 
-def work_through(
-    work: Callable[[AnyTask], Result], tasks: Sequence[AnyTask], options: RunOptions
-) -> Iterator[Outcome[AnyTask, Result]]:
-    """Do `work` on every task, largest first, and yield each with its result as it comes.
+class Crew:
+    """The workers of one command: this process, processes of its own, or a Dask cluster.
+
+    Processes and connection are started when work first asks for them, and serve every stage until the crew is left.
 
     Parameters
     ----------
-    work : importable function; what it raises ends the whole run, so it should settle what concerns one study.
-    tasks : one a study.
     options : workers, scheduler.
-
-    Yields
-    ------
-    The task with its result; with a WorkerError where it killed its worker `TRIES` times.
-
-    Raises
-    ------
-    WorkerError
-        If the cluster cannot be reached, or goes away.
     """
-    queue = sorted(tasks, key=lambda task: (-task.size_bytes, task.study_id))
-    workers = min(options.worker_count, len(queue))
-    if not options.scheduler and workers <= 1:
-        for task in queue:
-            yield task, work(task)
-    elif queue:
-        with _client(options.scheduler, workers) as client:
-            yield from _spread(client, work, queue)
+
+    def __init__(self, options: RunOptions) -> None:
+        self.options = options
+        self._stack = ExitStack()
+        self._client: Any = None
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._client = None
+        self._stack.close()
+
+    def work_through(
+        self, work: Callable[[AnyTask], Result], tasks: Sequence[AnyTask]
+    ) -> Iterator[Outcome[AnyTask, Result]]:
+        """Do `work` on every task, largest first, and yield each with its result as it comes.
+
+        Parameters
+        ----------
+        work : importable function; what it raises ends the whole run, so it should settle what concerns one study.
+        tasks : one a study.
+
+        Yields
+        ------
+        The task with its result; with a WorkerError where it killed its worker `TRIES` times.
+
+        Raises
+        ------
+        WorkerError
+            If the cluster cannot be reached, or goes away.
+        """
+        queue = sorted(tasks, key=lambda task: (-task.size_bytes, task.study_id))
+        if not self.options.scheduler and min(self.options.worker_count, len(queue)) <= 1:
+            for task in queue:
+                yield task, work(task)
+        elif queue:
+            if self._client is None:
+                self._client = self._stack.enter_context(_client(self.options))
+            yield from _spread(self._client, work, queue)
 
 
 def _spread(client: Any, work: Callable[[AnyTask], Result], queue: list[AnyTask]) -> Iterator[Outcome[AnyTask, Result]]:
@@ -102,8 +123,8 @@ def _do_batch(work: Callable[[AnyTask], Result], batch: list[AnyTask]) -> list[R
 
 
 @contextmanager
-def _client(scheduler: str, workers: int) -> Iterator[Any]:
-    """A client of the given scheduler, or of a cluster of our own on this machine's loopback."""
+def _client(options: RunOptions) -> Iterator[Any]:
+    """A client of the scheduler that is asked for, or of processes of our own on this machine's loopback."""
     import dask
     from distributed import Client, LocalCluster
 
@@ -114,17 +135,17 @@ def _client(scheduler: str, workers: int) -> Iterator[Any]:
         "logging.distributed": "critical",
     }
     with dask.config.set(settings):
-        if scheduler:
+        if options.scheduler:
             try:
-                client = Client(scheduler, timeout=START_TIMEOUT_S)
+                client = Client(options.scheduler, timeout=START_TIMEOUT_S)
             except (OSError, ValueError) as error:
                 cure = "Check that a Dask scheduler runs at that address"
-                raise WorkerError(f"scheduler {scheduler}", f"it does not answer ({error})", cure) from error
+                raise WorkerError(f"scheduler {options.scheduler}", f"it does not answer ({error})", cure) from error
             with client:
                 yield client
             return
         cluster = LocalCluster(
-            n_workers=workers,
+            n_workers=options.worker_count,
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
