@@ -17,7 +17,7 @@ def extension(source):
         depends=[str(header) for header in sorted(Path("src_ext").glob("*.h"))],
         define_macros=[("Py_LIMITED_API", LIMITED_API), ("CYTHON_LIMITED_API", "1")],
         # No fused multiply-add: CPU and GPU must agree to the bit. No -march: dispatch is at run time.
-        extra_compile_args=["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden"],
+        extra_compile_args=["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-g0"],
         py_limited_api=True,
     )
 
