@@ -198,6 +198,12 @@ def test_same_stems_are_told_apart_by_their_folders(tmp_path):
     assert listing.notes[0].startswith("2 studies are named by their folders")
 
 
+def test_a_mask_that_could_be_of_two_studies_is_of_none(tmp_path):
+    listing = find_studies(plant(tmp_path, "x/ct.nii.gz", "y/ct.nii.gz", "ct_mask.nii.gz"))
+    assert listing.orphan_masks == ("ct_mask.nii.gz",)
+    assert not any(study.mask_path for study in listing.studies)
+
+
 def test_a_listed_study_keeps_its_name_beside_a_copy(tmp_path):
     listing = find_studies(xlsx(plant(tmp_path, *FILES, "backup/study_0001.nii.gz")))
     assert list(summary(listing)) == ["backup-study_0001", *WHOLE]
