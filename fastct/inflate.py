@@ -125,9 +125,9 @@ def _pieces(raw: NDArray[np.uint8], name: str, notes: list[str], piece_bytes: in
             raise FileError(name, f"it has more than {MAX_MEMBERS:,} gzip members", "Compress it anew, in one")
         member = zlib.decompressobj(wbits=_GZIP_WINDOW_BITS)
         fed: bytes | memoryview = b""
-        piece, slice_bytes = b"", _FIRST_SLICE_BYTES
+        slice_bytes = _FIRST_SLICE_BYTES
         while not member.eof:
-            if not fed and len(piece) < piece_bytes:  # a full piece: zlib may hold more of it back
+            if not fed:
                 fed = view[at : at + slice_bytes]
                 at += len(fed)
                 slice_bytes = min(4 * slice_bytes, _LAST_SLICE_BYTES)

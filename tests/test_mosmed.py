@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fastct.errors import DataSetError, FileError
 from fastct.mosmed import find_studies
-from fastct.registry import COLUMNS, read_registry
+from fastct.registry import COLUMNS, MAX_CSV_BYTES, MAX_ROWS, read_registry
 
 ROWS = [
     (1, "CT-0", "/studies/CT-0/study_0001.nii.gz", None),
@@ -194,6 +194,12 @@ def test_same_stems_are_told_apart_by_their_folders(tmp_path):
     masks = [study.mask_path for study in listing.studies if study.mask_path]
     assert masks == [tmp_path / "siteA/masks/ct_mask.nii.gz", tmp_path / "siteB/ct_mask.nii.gz"]
     assert listing.notes[0].startswith("2 studies are named by their folders")
+
+
+def test_a_mask_that_could_be_of_two_studies_is_of_none(tmp_path):
+    listing = find_studies(plant(tmp_path, "x/ct.nii.gz", "y/ct.nii.gz", "ct_mask.nii.gz"))
+    assert listing.orphan_masks == ("ct_mask.nii.gz",)
+    assert not any(study.mask_path for study in listing.studies)
 
 
 def test_a_listed_study_keeps_its_name_beside_a_copy(tmp_path):
@@ -396,6 +402,14 @@ def test_a_zip_bomb(tmp_path):
     refused_registry(path, "it inflates to 268")
     zipped(path, {f"part{number}": b"" for number in range(5000)})
     refused_registry(path, "in 5000 parts")
+
+
+def test_more_rows_than_any_data_set_has(tmp_path):
+    path = tmp_path / "dataset_registry.csv"
+    path.write_text("study_id,category,study_file\n" + "".join(f"{n},,{n}\n" for n in range(MAX_ROWS + 1)))
+    refused_registry(path, "more than 100,000 rows")
+    path.write_text("study_id,category,study_file\n" + "x" * MAX_CSV_BYTES)
+    refused_registry(path, "more than 16,777,216 bytes")
 
 
 def test_entities_that_grow(tmp_path):

@@ -150,6 +150,15 @@ def test_notes_say_what_was_done(values, word, exact):
     assert volume.exact is exact
 
 
+@pytest.mark.parametrize("offset", [353, 355, 360, 1000])
+def test_voxels_at_any_offset(tmp_path, offset):
+    header = header_of(HU)
+    header["vox_offset"] = offset
+    path = tmp_path / "v.nii"
+    path.write_bytes(whole(header, HU))
+    assert_as_nibabel(path)
+
+
 def test_plain_int16_is_not_copied():
     raw = np.frombuffer(plain(), np.uint8).copy()
     volume = read_nifti_bytes(raw, "v.nii")
@@ -296,6 +305,12 @@ def test_unusable_sform_gives_way_to_qform_then_spacing(row):
             read_nifti_bytes(whole(header, HU), "v.nii")
 
 
+def test_an_sform_whose_axes_lie_in_one_plane_is_unusable():
+    header = header_of(HU)
+    header["srow_x"] = header["srow_y"] = (0.75, 0.75, 0, 0)
+    assert "sform unusable" in read_nifti_bytes(whole(header, HU), "v.nii").notes
+
+
 @pytest.mark.parametrize(("unit", "factor"), [("meter", 1000), ("micron", 0.001), ("mm", 1), ("unknown", 1)])
 def test_units_become_millimetres(unit, factor):
     header = header_of(HU)
@@ -317,6 +332,12 @@ def members(contents, count):
 def test_several_members(count):
     volume = read_nifti_bytes(members(plain(), count), "v.nii.gz")
     np.testing.assert_array_equal(volume.hu, HU)
+
+
+def test_members_that_grow_beyond_a_piece():
+    hu = np.zeros((40, 256, 256), np.int16)  # 5 MB out of 5 kB
+    hu[-1, -1, -1] = 7
+    np.testing.assert_array_equal(read_nifti_bytes(members(plain(hu), 2), "v.nii.gz").hu, hu)
 
 
 @pytest.mark.parametrize(
@@ -621,6 +642,7 @@ def test_a_pair_becomes_one_file(tmp_path):
     header = header_of(HU, single=False)
     write_nifti(tmp_path / "v.nii", HU, Geometry(HU.shape, AFFINE), header=header.binaryblock)
     np.testing.assert_array_equal(assert_as_nibabel(tmp_path / "v.nii").hu, HU)
+    assert (tmp_path / "v.nii").read_bytes()[344:348] == b"n+1\0"
 
 
 @pytest.mark.parametrize("name", ["v.nii", "v.nii.gz"])
