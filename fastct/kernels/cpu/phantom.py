@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from fastct.kernels.cpu.outline import EDGE
+from fastct.kernels.cpu.painting import EDGE
 
 Floats = NDArray[np.float64]
 Slices16 = NDArray[np.int16]
@@ -82,18 +82,28 @@ def grow_tree(points: Floats) -> NDArray[np.int64]:
                 continue
             if j:
                 p = parents[j]
-                u, v, w = points[j, 0] - points[p, 0], points[j, 1] - points[p, 1], points[j, 2] - points[p, 2]
+                u, v, w = (
+                    points[j, 0] - points[p, 0],
+                    points[j, 1] - points[p, 1],
+                    points[j, 2] - points[p, 2],
+                )
                 before = math.sqrt(u * u + v * v + w * w)
                 cost += BEND_MM * (1.0 - (x * u + y * v + z * w) / (length * before + 1e-9))
             if cost < least:
                 least, choice = cost, j
-        x, y, z = points[i, 0] - points[choice, 0], points[i, 1] - points[choice, 1], points[i, 2] - points[choice, 2]
+        x, y, z = (
+            points[i, 0] - points[choice, 0],
+            points[i, 1] - points[choice, 1],
+            points[i, 2] - points[choice, 2],
+        )
         parents[i], ways[i] = choice, ways[choice] + math.sqrt(x * x + y * y + z * z)
     return parents
 
 
 @njit(nogil=True, cache=True)
-def draw_tube(plane: Slices16, side: Slices8, tube: Floats, slab: tuple[float, float], pixel: tuple[float, float]) -> None:
+def draw_tube(
+    plane: Slices16, side: Slices8, tube: Floats, slab: tuple[float, float], pixel: tuple[float, float]
+) -> None:
     """Draw what one slab holds of one tube: plane and side (y, x); see `draw_tubes`."""
     x0, y0, z0, r0, x1, y1, z1, r1, hu = tube
     rows, columns = plane.shape
@@ -137,7 +147,9 @@ def draw_tube(plane: Slices16, side: Slices8, tube: Floats, slab: tuple[float, f
 
 
 @njit(nogil=True, cache=True)
-def draw_tubes(hu: Slices16, side: Slices8, tubes: Floats, spacing_mm: tuple[float, float, float], thick_mm: float) -> None:
+def draw_tubes(
+    hu: Slices16, side: Slices8, tubes: Floats, spacing_mm: tuple[float, float, float], thick_mm: float
+) -> None:
     """Blend tubes into the lungs of `hu` (z, y, x), in order, as slices `thick_mm` thick see them.
 
     tubes : (n, 9), x, y, z and radius of both ends, then HU; mm from the middle of the slice in-plane,
@@ -146,8 +158,8 @@ def draw_tubes(hu: Slices16, side: Slices8, tubes: Floats, spacing_mm: tuple[flo
     for i in range(len(tubes)):
         radius = max(tubes[i, 3], tubes[i, 7])
         low, high = min(tubes[i, 2], tubes[i, 6]) - radius, max(tubes[i, 2], tubes[i, 6]) + radius
-        first = max(int(math.ceil((low - 0.5 * thick_mm) / spacing_mm[0])), 0)
-        last = min(int(math.floor((high + 0.5 * thick_mm) / spacing_mm[0])), len(hu) - 1)
+        first = max(math.ceil((low - 0.5 * thick_mm) / spacing_mm[0]), 0)
+        last = min(math.floor((high + 0.5 * thick_mm) / spacing_mm[0]), len(hu) - 1)
         for z in range(first, last + 1):
             slab = (z * spacing_mm[0] - 0.5 * thick_mm, z * spacing_mm[0] + 0.5 * thick_mm)
             draw_tube(hu[z], side[z], tubes[i], slab, (spacing_mm[2], spacing_mm[1]))
@@ -156,7 +168,11 @@ def draw_tubes(hu: Slices16, side: Slices8, tubes: Floats, spacing_mm: tuple[flo
 @njit(nogil=True, cache=True)
 def distance_to_wall(side: Slices8, step: int, pixel_mm: float) -> NDArray[np.float32]:
     """Distance in-plane to the outline of the lungs, mm, every `step` voxels; 0 outside (chamfer, 5-7)."""
-    slices, rows, columns = side.shape[0], (side.shape[1] + step - 1) // step, (side.shape[2] + step - 1) // step
+    slices, rows, columns = (
+        side.shape[0],
+        (side.shape[1] + step - 1) // step,
+        (side.shape[2] + step - 1) // step,
+    )
     found = np.zeros((slices, rows, columns), np.float32)
     straight, slanted = np.float32(step * pixel_mm), np.float32(1.4 * step * pixel_mm)
     for z in range(slices):
@@ -180,7 +196,12 @@ def spline(place: float) -> tuple[float, float, float, float]:
     """Weights of four knots of a uniform cubic B-spline, `place` in [0, 1) between the middle two."""
     rest, square = 1.0 - place, place * place
     cube = square * place
-    return rest**3 / 6.0, (3.0 * cube - 6.0 * square + 4.0) / 6.0, (3.0 * (place + square - cube) + 1.0) / 6.0, cube / 6.0
+    return (
+        rest**3 / 6.0,
+        (3.0 * cube - 6.0 * square + 4.0) / 6.0,
+        (3.0 * (place + square - cube) + 1.0) / 6.0,
+        cube / 6.0,
+    )
 
 
 @njit(nogil=True, cache=True)
@@ -214,7 +235,9 @@ def add_waves(field: NDArray[np.float32], knots: NDArray[np.float32]) -> None:
 
 
 @njit(nogil=True, cache=True)
-def stretch(line: NDArray[np.float32], field: NDArray[np.float32], y: int, span: tuple[int, int], step: int) -> None:
+def stretch(
+    line: NDArray[np.float32], field: NDArray[np.float32], y: int, span: tuple[int, int], step: int
+) -> None:
     """Values of one slice of a coarse field along row `y`, columns `span`, bilinear."""
     row, scale = y // step, np.float32(1.0 / step)
     below, last = min(row + 1, field.shape[0] - 1), field.shape[1] - 1
@@ -240,7 +263,12 @@ def lung_span(row: NDArray[np.uint8]) -> tuple[int, int]:
 
 @njit(nogil=True, cache=True)
 def histogram(
-    side: Slices8, spread: NDArray[np.float32], wanted: NDArray[np.float32], least: float, step: int, ends: tuple[float, float]
+    side: Slices8,
+    spread: NDArray[np.float32],
+    wanted: NDArray[np.float32],
+    least: float,
+    step: int,
+    ends: tuple[float, float],
 ) -> NDArray[np.int64]:
     """Histogram, BINS between `ends`, of a coarse field over lung voxels where `spread` is at least `least`.
 
