@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fastct import anatomy
 from fastct.anatomy import HALF_DEPTH_MM, HU
-from fastct.kernels.cpu.outline import LEFT, RIGHT, Layers
+from fastct.kernels.cpu.painting import LEFT, RIGHT, Layers
 from fastct.outlines import (
     BACK,
     FRONT,
@@ -35,7 +35,7 @@ RIBS, FALSE_RIBS = 12, 7  # pairs; from which on they no longer reach the sternu
 
 
 def chest_layers(patient: Patient, random: Generator) -> Layers:
-    """What to paint, in order, for this patient on his table."""
+    """What to paint, in order, for this patient on the couch."""
     sheet = Outlines(patient, random)
     _couch(sheet)
     _trunk(sheet)
@@ -65,15 +65,14 @@ def _couch(sheet: Outlines) -> None:
     top_mm = np.nanmin(_trunk_egg(sheet, 1.0)[:, BACK]) + sheet.patient.shift_mm[1] - 2.0
     half_mm, rim_mm, deep_mm = random.uniform(215, 250), random.uniform(30, 60), random.uniform(18, 34)
     curve = "boxy" if random.random() < 0.3 else "oval"
-    rim, wide = np.full(len(sheet.share), top_mm + rim_mm), np.full(len(sheet.share), half_mm)
-    for name, out_mm, down_mm in (
-        ("shell", 14.0, deep_mm),
-        ("foam", 11.0, deep_mm - 2.6),
-        ("shell", 2.2, 2.2),
-        ("air", 0.0, 0.0),
+    wide, rim = np.full(len(sheet.share), half_mm), np.full(len(sheet.share), top_mm + rim_mm)
+    for order, (name, out_mm, down_mm) in enumerate(
+        (("shell", 14.0, deep_mm), ("foam", 11.0, deep_mm - 2.6), ("shell", 2.2, 2.2), ("air", 0.0, 0.0))
     ):
-        deep = np.full_like(rim, top_mm - down_mm)
-        sheet.put(HU[name], upright(-wide - out_mm, wide + out_mm, deep, rim, rim), curve, still=True)
+        # Open above: each layer's rim is a pixel higher than the one it covers, or a line would be left.
+        egg = upright(-wide - out_mm, wide + out_mm, np.full_like(rim, top_mm - down_mm), rim + 1.5 * order)
+        egg[:, Y_SIDE] = rim + 1.5 * order
+        sheet.put(HU[name], egg, curve, still=True)
 
 
 def _trunk(sheet: Outlines) -> None:
@@ -132,11 +131,18 @@ def _lungs(sheet: Outlines) -> dict[int, Floats]:
         egg[:, RIGHT_X] = np.maximum(egg[:, RIGHT_X], patient.gap_mm)
         lungs[label] = egg if label == LEFT else mirrored(egg)
     both = upright(
-        lungs[RIGHT][:, RIGHT_X] - 2.0, lungs[LEFT][:, LEFT_X] + 2.0, lungs[LEFT][:, BACK], lungs[LEFT][:, FRONT]
+        lungs[RIGHT][:, RIGHT_X] - 2.0,
+        lungs[LEFT][:, LEFT_X] + 2.0,
+        lungs[LEFT][:, BACK],
+        lungs[LEFT][:, FRONT],
     )
     sheet.put(HU["fat"], shown(both, sheet.share > 0.7), "plump")
     for label, egg in lungs.items():
         sheet.put(patient.lung_hu, egg, "lung", role=label, wavy=0.018)
+    # Whatever the waves did, the lungs do not meet: a septum parts them where nothing thicker will.
+    half = np.full(len(sheet.share), patient.gap_mm)
+    septum = upright(-half, half, lungs[LEFT][:, BACK] - 20.0, lungs[LEFT][:, FRONT] + 20.0)
+    sheet.put(HU["soft"], septum, "boxy")
     return lungs
 
 
@@ -184,12 +190,16 @@ def _abdomen(sheet: Outlines, domes: dict[int, Floats]) -> None:
     left = grown(domes[LEFT], -3.0)
     below_mm = (share - patient.dome_share[1]) * patient.height_mm
     sheet.put(
-        HU["spleen"], shown(within(left, (0.35, 0.96), (-0.94, 0.1)), (below_mm > 14) & (share < 1.25)), wavy=0.05
+        HU["spleen"],
+        shown(within(left, (0.35, 0.96), (-0.94, 0.1)), (below_mm > 14) & (share < 1.25)),
+        wavy=0.05,
     )
     stomach = shown(within(left, (-0.45, 0.6), (-0.35, 0.92)), (below_mm > 6) & (share < 1.12))
     sheet.put_shells(stomach, ((HU["soft"], 0.0), (HU["chyme"], 4.0)), wavy=0.03)
     for organ in anatomy.ORGANS:
-        sheet.put(liver_hu if organ.what == "liver" else HU[organ.what], sheet.oval(organ.rows, 3.0), wavy=0.05)
+        sheet.put(
+            liver_hu if organ.what == "liver" else HU[organ.what], sheet.oval(organ.rows, 3.0), wavy=0.05
+        )
     deep = below_mm > random.uniform(8.0, 26.0)
     if random.random() < 0.85:
         bubble = within(stomach, (-0.75, 0.7), (random.uniform(0.2, 0.6), 0.9))
@@ -283,4 +293,4 @@ def _ribs(patient: Patient) -> Floats:
         if end > bone_end:
             rows.append((spine_mm, drop_mm, 7.5, 4.4, 2.2, bone_end, end, HU["cartilage"]))
     scale = np.array([1.0, 1.0, *[math.sqrt(patient.size_x)] * 3, 1.0, 1.0, 1.0])
-    return np.array(rows) * scale
+    return np.asarray(np.array(rows) * scale)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from fastct.kernels.cpu.outline import HARMONICS, TISSUE, Layers
+from fastct.kernels.cpu.painting import HARMONICS, TISSUE, Layers
 from fastct.patient import Patient
 
 Floats = NDArray[np.float64]
@@ -53,7 +53,14 @@ class Outlines:
         return np.column_stack([columns, np.zeros(len(columns))])
 
     def put(
-        self, hu: float, egg: Floats, curve: str = "oval", *, role: int = TISSUE, wavy: float = 0.0, still: bool = False
+        self,
+        hu: float,
+        egg: Floats,
+        curve: str = "oval",
+        *,
+        role: int = TISSUE,
+        wavy: float = 0.0,
+        still: bool = False,
     ) -> None:
         """Paint next: `wavy` is how far the outline strays, as a share of its radius.
 

@@ -1,4 +1,4 @@
-"""A synthetic patient and the scan of him, drawn at random as plain numbers."""
+"""A synthetic patient and a scan, drawn at random as plain numbers."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,19 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from fastct.anatomy import HALF_WIDTH_MM, HEIGHT_MM
+from fastct.kernels.cpu.painting import Frame
 
 Floats = NDArray[np.float64]
 
 # Spacings and slice counts as MosMedData has them: 0.58-1.15 mm, 0.782 commonest; 31-72 slices of 8 mm.
 COMMON_PIXEL_MM, COMMON_SHARE, PIXELS = 0.782, 0.3, 512
 SLICE_STEP_MM = 8.0
+LEAST_GAP_PIXELS = 1.3  # half a septum: wide enough that no voxels of both lungs touch
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What was drawn for one patient and his scan; lengths in mm, shares of the lungs' height in `_share`."""
+    """What was drawn for one patient and one scan; lengths in mm, shares of the lungs' height in `_share`."""
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
@@ -52,7 +54,7 @@ class Patient:
         return np.asarray(slices[:, None] - inside * self.thickness_mm).ravel()
 
     def to_image_mm(self, x_mm: float, y_mm: float, depth_mm: float) -> Floats:
-        """A place in the patient as (x, y, z) mm from the middle of the lowest slice, turned as he lies."""
+        """A place in the patient, turned and shifted: (x, y, z) mm from the middle of the lowest slice."""
         turn = np.radians(self.turn_deg)
         return np.array(
             [
@@ -62,9 +64,15 @@ class Patient:
             ]
         )
 
+    def frame(self) -> Frame:
+        """How the painter gets from this patient to voxels."""
+        turn = np.radians(self.turn_deg)
+        _, y_mm, x_mm = self.spacing_mm
+        return Frame(float(np.cos(turn)), float(np.sin(turn)), *self.shift_mm, x_mm, y_mm)
+
 
 def draw_patient(random: Generator, shape: tuple[int, int, int] | None) -> Patient:
-    """Draw a patient and a scan of him; `shape` keeps the field of view and changes the voxels."""
+    """Draw a patient and a scan; `shape` keeps the field of view and changes the voxels."""
     pixel_mm = COMMON_PIXEL_MM if random.random() < COMMON_SHARE else random.normal(0.715, 0.07)
     pixel_mm = random.uniform(0.85, 1.15) if random.random() < 0.06 else pixel_mm
     pixel_mm = round(float(np.clip(pixel_mm, 0.58, 1.15)), 3)
@@ -81,12 +89,14 @@ def draw_patient(random: Generator, shape: tuple[int, int, int] | None) -> Patie
     if random.random() < 0.06:  # the last slice cuts the lungs
         top_mm = rest_mm + random.uniform(8.0, 24.0)
     dome = 0.60 + 0.08 * breath + random.normal(0.0, 0.012)
+    step_mm = (SLICE_STEP_MM, pixel_mm, pixel_mm)
     if shape is not None:
         step_mm = (extent_mm / shape[0], field_mm / shape[1], field_mm / shape[2])
+    gap_mm = random.uniform(0.4, 0.8) if random.random() < 0.15 else random.uniform(1.2, 4.0)
     thin = random.random() < 0.4
     return Patient(
         shape=shape or (slices, PIXELS, PIXELS),
-        spacing_mm=step_mm if shape is not None else (SLICE_STEP_MM, pixel_mm, pixel_mm),
+        spacing_mm=step_mm,
         thickness_mm=1.0 if thin else float(random.choice((5.0, 8.0, 8.0))),
         height_mm=height_mm,
         top_mm=float(top_mm - 0.5 * SLICE_STEP_MM),
@@ -94,7 +104,7 @@ def draw_patient(random: Generator, shape: tuple[int, int, int] | None) -> Patie
         size_y=float(size_x * random.normal(1.0, 0.05)),
         female=bool(random.random() < 0.56),
         fat_mm=float(3.0 + 24.0 * random.beta(1.5, 3.0)),
-        gap_mm=float(random.uniform(0.4, 0.8) if random.random() < 0.15 else random.uniform(1.5, 4.0)),
+        gap_mm=max(float(gap_mm), LEAST_GAP_PIXELS * step_mm[2]),
         dome_share=(float(dome), float(dome + random.uniform(0.025, 0.055))),
         turn_deg=float(np.clip(random.normal(0.0, 2.5), -6.0, 6.0)),
         shift_mm=(float(random.uniform(-6.0, 6.0)), float(random.uniform(2.0, 20.0))),

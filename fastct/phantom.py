@@ -14,7 +14,7 @@ from fastct import phantom_files as files
 from fastct.chest import chest_layers
 from fastct.errors import OptionError
 from fastct.geometry import Geometry
-from fastct.kernels.cpu import outline
+from fastct.kernels.cpu import painting
 from fastct.kernels.cpu import phantom as kernels
 from fastct.parenchyma import disease, healthy, vessel_tubes
 from fastct.patient import Patient, draw_patient
@@ -58,7 +58,7 @@ def draw_study(
 ) -> Phantom:
     """Draw study `index` (0, 1, ...) of a seed, ill as its category demands, in memory.
 
-    The patient depends on seed and index alone, where he is ill and how much also on the category.
+    The patient depends on seed and index alone; where and how much the lungs are ill, also on the category.
     Without `shape` (z, y, x) the volume is as MosMedData's are, 31-72 slices of 512 x 512, 8 mm apart;
     a given shape covers the same field with other voxels. Lesions are lung; trachea, main bronchi and
     the large vessels of the hila are not.
@@ -75,26 +75,21 @@ def draw_study(
     True
     """
     _check(index, seed, category, shape)
-    patient = draw_patient(_stream(seed, index, 0), shape)
-    layers = chest_layers(patient, _stream(seed, index, 1))
+    # Each stage has a stream of its own, so that none shifts the draws of another.
+    of_patient, of_chest, of_vessels, of_disease, of_lung, of_scan = (
+        _stream(seed, index, n) for n in range(6)
+    )
+    patient = draw_patient(of_patient, shape)
     hu, lungs = np.empty(patient.shape, np.int16), np.empty(patient.shape, np.uint8)
     lesion = np.zeros(patient.shape, np.uint8)
-    turn = np.radians(patient.turn_deg)
-    frame = outline.Frame(
-        float(np.cos(turn)), float(np.sin(turn)), *patient.shift_mm, patient.spacing_mm[2], patient.spacing_mm[1]
-    )
-    outline.paint(hu, lungs, layers, frame)
-    tubes = vessel_tubes(lungs, patient, _stream(seed, index, 2))
+    painting.paint(hu, lungs, chest_layers(patient, of_chest), patient.frame())
+    tubes = vessel_tubes(lungs, patient, of_vessels)
     kernels.draw_tubes(hu, lungs, tubes, patient.spacing_mm, patient.thickness_mm)
-    random = _stream(seed, index, 3)
-    low, high = LESION_SHARES[category]
-    # Squared within CT-1, where most patients have little.
-    share = low + (high - low) * random.random() ** (2 if category == "CT-1" else 1)
-    ill = disease(lungs, patient, share, random) if share else healthy()
-    kernels.fill_lungs(hu, lungs, lesion, _lung(patient, _stream(seed, index, 4)), ill)
-    random = _stream(seed, index, 5)
-    kernels.scan(hu, _scanner(patient, random))
-    geometry = Geometry(patient.shape, files.header(patient.shape, _affine(patient, random)).get_best_affine())
+    ill = _disease(lungs, patient, category, of_disease)
+    kernels.fill_lungs(hu, lungs, lesion, _lung(patient, of_lung), ill)
+    kernels.scan(hu, _scanner(patient, of_scan))
+    header = files.header(patient.shape, _affine(patient, of_scan))
+    geometry = Geometry(patient.shape, header.get_best_affine())
     return Phantom(hu, lungs, lesion, geometry, _truth(index, category, lungs, lesion, geometry))
 
 
@@ -158,14 +153,18 @@ def iter_phantoms(
             phantom = draw_study(index, seed, category=categories[index], shape=shape)
             row = phantom.row
             header = files.header(phantom.geometry.shape, phantom.geometry.affine)
-            files.write_study(Path(folder), row, header, phantom.hu, phantom.lesion if masked[index] else None)
+            files.write_study(
+                Path(folder), row, header, phantom.hu, phantom.lesion if masked[index] else None
+            )
         return row
 
     masked = _masked(categories)
     return _written(Path(folder), make, masked, workers)
 
 
-def _written(root: Path, make: Callable[[int], TruthRow], masked: list[bool], workers: int) -> Iterator[TruthRow]:
+def _written(
+    root: Path, make: Callable[[int], TruthRow], masked: list[bool], workers: int
+) -> Iterator[TruthRow]:
     rows: list[TruthRow] = []
     pool = ThreadPoolExecutor(workers)
     try:
@@ -229,15 +228,24 @@ def _affine(patient: Patient, random: Generator) -> NDArray[np.float64]:
     return affine
 
 
+def _disease(lungs: NDArray[np.uint8], patient: Patient, category: str, random: Generator) -> kernels.Disease:
+    """Disease as this category has it; within CT-1 most patients have little."""
+    low, high = LESION_SHARES[category]
+    if high == 0.0:
+        return healthy()
+    share = low + (high - low) * random.random() ** (2 if category == "CT-1" else 1)
+    return disease(lungs, patient, share, random)
+
+
 def _lung(patient: Patient, random: Generator) -> kernels.Lung:
     """Parenchyma of this patient: the emptier of air, the denser towards the back."""
     white = random.standard_normal((TEXTURE_PIXELS, TEXTURE_PIXELS))
-    texture = sum(np.roll(white, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)) / 3.0
+    texture = np.mean([np.roll(white, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0)
     gravity_hu_per_mm = random.uniform(0.1, 0.3) + 0.004 * max(patient.lung_hu + 840.0, 0.0)
     return kernels.Lung(
         hu=patient.lung_hu,
         gravity=float(gravity_hu_per_mm * patient.spacing_mm[1]),
-        texture=(TEXTURE_HU * texture).astype(np.float32),
+        texture=(3.0 * TEXTURE_HU * texture).astype(np.float32),
         patchy=float(random.uniform(0.002, 0.01)),
     )
 
@@ -260,11 +268,26 @@ def _truth(
     index: int, category: str, lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry
 ) -> TruthRow:
     """Count the masks."""
-    counts = np.bincount(lungs.ravel(), minlength=3)
-    ill = np.bincount(lungs[lesion != 0], minlength=3)
-    ml = [float(round(count * geometry.voxel_ml, 3)) for count in (counts[1] + counts[2], counts[1], counts[2])]
-    pairs = ((ill[1] + ill[2], counts[1] + counts[2]), (ill[1], counts[1]), (ill[2], counts[2]))
-    percent = [float(round(100.0 * part / whole, 4)) if whole else 0.0 for part, whole in pairs]
-    lesion_ml = float(round((ill[1] + ill[2]) * geometry.voxel_ml, 3))
+    lung = np.bincount(lungs.ravel(), minlength=3).astype(float)
+    ill = np.bincount(lungs[lesion != 0], minlength=3).astype(float)
+    lung[0], ill[0] = lung[1:3].sum(), ill[1:3].sum()  # both, right, left
+    ml = [round(float(count) * geometry.voxel_ml, 3) for count in (*lung[:3], ill[0])]
+    percent = [round(float(part), 4) for part in 100.0 * ill[:3] / np.maximum(lung[:3], 1.0)]
     spacing_mm = [round(step, 4) for step in geometry.spacing_mm]
-    return TruthRow(files.stem(index), category, *ml, lesion_ml, *percent, *geometry.shape, *spacing_mm)
+    return TruthRow(
+        study_id=files.stem(index),
+        category=category,
+        lung_ml=ml[0],
+        lung_right_ml=ml[1],
+        lung_left_ml=ml[2],
+        lesion_ml=ml[3],
+        lesion_percent=percent[0],
+        lesion_percent_right=percent[1],
+        lesion_percent_left=percent[2],
+        shape_z=geometry.shape[0],
+        shape_y=geometry.shape[1],
+        shape_x=geometry.shape[2],
+        spacing_z_mm=spacing_mm[0],
+        spacing_y_mm=spacing_mm[1],
+        spacing_x_mm=spacing_mm[2],
+    )

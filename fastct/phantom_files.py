@@ -6,7 +6,9 @@ import io
 import re
 import zipfile
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import deflate
 import nibabel as nib
@@ -59,9 +61,10 @@ def mask_path(row: TruthRow) -> Path:
     return Path("masks", f"{row.study_id}_mask.nii.gz")
 
 
-def header(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> nib.Nifti1Header:
-    """Header of an int16 volume (z, y, x), with the fields that dcm2niix sets for MosMedData."""
-    made = nib.Nifti1Header(endianness="<")
+def header(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> Any:
+    """nibabel header of an int16 volume (z, y, x), with the fields that dcm2niix sets for MosMedData."""
+    untyped: Any = nib
+    made = untyped.Nifti1Header(endianness="<")
     made.set_data_dtype(np.int16)
     made.set_data_shape(shape[::-1])
     made.set_qform(affine, code="scanner")
@@ -74,7 +77,7 @@ def header(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> nib.Nift
 
 
 def write_study(
-    root: Path, row: TruthRow, head: nib.Nifti1Header, hu: NDArray[np.int16], lesion: NDArray[np.uint8] | None
+    root: Path, row: TruthRow, head: Any, hu: NDArray[np.int16], lesion: NDArray[np.uint8] | None
 ) -> None:
     """Write one study, and its lesion mask if given, each at once under its final name."""
     if lesion is not None:
@@ -82,7 +85,7 @@ def write_study(
     _publish(root / study_path(row), _nifti(head, hu.astype("<i2", copy=False)))
 
 
-def _nifti(head: nib.Nifti1Header, voxels: NDArray[np.int16]) -> bytes:
+def _nifti(head: Any, voxels: NDArray[np.int16]) -> bytes:
     """Bytes of a .nii.gz: header, no extension, voxels."""
     return bytes(deflate.gzip_compress(b"".join((head.binaryblock, bytes(4), voxels.data)), GZIP_LEVEL))
 
@@ -131,13 +134,17 @@ def _first_line(path: Path) -> bytes | None:
 def _rows_done(root: Path) -> dict[str, TruthRow]:
     """Rows noted by an earlier run whose files are there."""
     done: dict[str, TruthRow] = {}
-    for name in (TRUTH, PARTIAL):
-        if not (root / name).is_file():
+    columns = get_type_hints(TruthRow).items()
+    for path in (root / TRUTH, root / PARTIAL):
+        if not path.is_file():
             continue
-        for line in (root / name).read_text(encoding="utf-8").splitlines(keepends=True)[1:]:
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]:
             cells = next(csv.reader([line]))
-            if line.endswith("\n") and len(cells) == len(dataclasses.fields(TruthRow)):
-                row = TruthRow(*cells[:2], *map(float, cells[2:9]), *map(int, cells[9:12]), *map(float, cells[12:]))
+            if line.endswith("\n") and len(cells) == len(columns):  # else cut off by an interruption
+                values: dict[str, Any] = {
+                    name: kind(cell) for (name, kind), cell in zip(columns, cells, strict=True)
+                }
+                row = TruthRow(**values)
                 if (root / study_path(row)).is_file():
                     done[row.study_id] = row
     return done
@@ -167,8 +174,7 @@ def _csv(rows: list[TruthRow], *, title: bool) -> str:
 
 def _registry(rows: list[TruthRow], masked: list[bool]) -> bytes:
     """`dataset_registry.xlsx` as MosMedData has it, with the dates taken out of it."""
-    import openpyxl
-
+    openpyxl: Any = import_module("openpyxl")  # slow to import, and seldom wanted
     book = openpyxl.Workbook()
     sheet = book.active
     sheet.title = SHEET

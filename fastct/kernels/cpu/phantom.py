@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from fastct.kernels.cpu.outline import EDGE
+from fastct.kernels.cpu.painting import EDGE
 
 Floats = NDArray[np.float64]
 Slices16 = NDArray[np.int16]
@@ -82,12 +82,20 @@ def grow_tree(points: Floats) -> NDArray[np.int64]:
                 continue
             if j:
                 p = parents[j]
-                u, v, w = points[j, 0] - points[p, 0], points[j, 1] - points[p, 1], points[j, 2] - points[p, 2]
+                u, v, w = (
+                    points[j, 0] - points[p, 0],
+                    points[j, 1] - points[p, 1],
+                    points[j, 2] - points[p, 2],
+                )
                 before = math.sqrt(u * u + v * v + w * w)
                 cost += BEND_MM * (1.0 - (x * u + y * v + z * w) / (length * before + 1e-9))
             if cost < least:
                 least, choice = cost, j
-        x, y, z = points[i, 0] - points[choice, 0], points[i, 1] - points[choice, 1], points[i, 2] - points[choice, 2]
+        x, y, z = (
+            points[i, 0] - points[choice, 0],
+            points[i, 1] - points[choice, 1],
+            points[i, 2] - points[choice, 2],
+        )
         parents[i], ways[i] = choice, ways[choice] + math.sqrt(x * x + y * y + z * z)
     return parents
 
@@ -150,8 +158,8 @@ def draw_tubes(
     for i in range(len(tubes)):
         radius = max(tubes[i, 3], tubes[i, 7])
         low, high = min(tubes[i, 2], tubes[i, 6]) - radius, max(tubes[i, 2], tubes[i, 6]) + radius
-        first = max(int(math.ceil((low - 0.5 * thick_mm) / spacing_mm[0])), 0)
-        last = min(int(math.floor((high + 0.5 * thick_mm) / spacing_mm[0])), len(hu) - 1)
+        first = max(math.ceil((low - 0.5 * thick_mm) / spacing_mm[0]), 0)
+        last = min(math.floor((high + 0.5 * thick_mm) / spacing_mm[0]), len(hu) - 1)
         for z in range(first, last + 1):
             slab = (z * spacing_mm[0] - 0.5 * thick_mm, z * spacing_mm[0] + 0.5 * thick_mm)
             draw_tube(hu[z], side[z], tubes[i], slab, (spacing_mm[2], spacing_mm[1]))
@@ -160,7 +168,11 @@ def draw_tubes(
 @njit(nogil=True, cache=True)
 def distance_to_wall(side: Slices8, step: int, pixel_mm: float) -> NDArray[np.float32]:
     """Distance in-plane to the outline of the lungs, mm, every `step` voxels; 0 outside (chamfer, 5-7)."""
-    slices, rows, columns = side.shape[0], (side.shape[1] + step - 1) // step, (side.shape[2] + step - 1) // step
+    slices, rows, columns = (
+        side.shape[0],
+        (side.shape[1] + step - 1) // step,
+        (side.shape[2] + step - 1) // step,
+    )
     found = np.zeros((slices, rows, columns), np.float32)
     straight, slanted = np.float32(step * pixel_mm), np.float32(1.4 * step * pixel_mm)
     for z in range(slices):
@@ -223,7 +235,9 @@ def add_waves(field: NDArray[np.float32], knots: NDArray[np.float32]) -> None:
 
 
 @njit(nogil=True, cache=True)
-def stretch(line: NDArray[np.float32], field: NDArray[np.float32], y: int, span: tuple[int, int], step: int) -> None:
+def stretch(
+    line: NDArray[np.float32], field: NDArray[np.float32], y: int, span: tuple[int, int], step: int
+) -> None:
     """Values of one slice of a coarse field along row `y`, columns `span`, bilinear."""
     row, scale = y // step, np.float32(1.0 / step)
     below, last = min(row + 1, field.shape[0] - 1), field.shape[1] - 1

@@ -72,13 +72,18 @@ def canvas_for(rows: int, columns: int) -> Canvas:
 @njit(nogil=True, cache=True)
 def add_step(canvas: Canvas, row: int, low: float, high: float, area: float) -> None:
     """Add one row's part of an edge that runs from column `low` to `high`: `area` to the right of it."""
-    cover, span = canvas.cover, canvas.span
-    column, stop = int(low), int(math.ceil(high))
-    if stop <= column + 1:
-        stop = column + 1
+    cover, span, columns = canvas.cover, canvas.span, canvas.plane_hu.shape[1]
+    if low >= columns:  # beyond the picture, but what it closes reaches up to there
+        span[row, 1] = columns
+        return
+    column, stop = max(math.floor(low), 0), min(max(math.ceil(high), 1), columns)
+    if high <= column:
+        cover[row, column] += area
+    elif high <= column + 1 and low >= column:
         right = area * (0.5 * (low + high) - column)
         cover[row, column] += area - right
-        cover[row, stop] += right
+        cover[row, column + 1] += right
+        stop = column + 1
     else:
         slope, before = 1.0 / (high - low), 0.0
         for c in range(column, stop):  # integral of a ramp from 0 at low to 1 at high, pixel by pixel
@@ -97,7 +102,7 @@ def add_outline(canvas: Canvas, count: int, weight: float) -> None:
     Signed areas are gathered as differences along x; a running sum gives the share of every pixel that
     is covered (the accumulation buffer of R. Levien's font-rs).
     """
-    rows, columns = canvas.plane_hu.shape
+    rows = len(canvas.plane_hu)
     for i in range(count):
         j = i + 1 if i + 1 < count else 0
         x0, y0, x1, y1 = canvas.points[i, 0], canvas.points[i, 1], canvas.points[j, 0], canvas.points[j, 1]
@@ -109,12 +114,10 @@ def add_outline(canvas: Canvas, count: int, weight: float) -> None:
         slope, x = (x1 - x0) / (y1 - y0), x0
         if y0 < 0.0:
             x, y0 = x - y0 * slope, 0.0
-        for row in range(int(y0), min(rows, int(math.ceil(y1)))):
+        for row in range(int(y0), min(rows, math.ceil(y1))):
             height = min(row + 1.0, y1) - max(float(row), y0)
             x_next = x + slope * height
-            low = min(max(min(x, x_next), 0.0), float(columns))
-            high = min(max(max(x, x_next), 0.0), float(columns))
-            add_step(canvas, row, low, high, sign * height)
+            add_step(canvas, row, min(x, x_next), max(x, x_next), sign * height)
             x = x_next
 
 
@@ -169,7 +172,7 @@ def trace_egg(layers: Layers, layer: int, place: int, points: Floats) -> int:
         y = wave * along * (front - y_side if along >= 0.0 else y_side - back)
         points[i, 0] = middle + turn_cos * x - turn_sin * y
         points[i, 1] = y_side + turn_sin * x + turn_cos * y
-    return curve.shape[0]
+    return len(curve)
 
 
 @njit(nogil=True, cache=True)
