@@ -9,7 +9,16 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastct.errors import ArrayError, OptionError
 from fastct.geometry import Geometry
 from fastct.kernels import home
-from fastct.kernels.maps import Line, Triple, geometry_on, resample_grid, window_line
+from fastct.kernels.maps import (
+    Line,
+    Reading,
+    Shape,
+    Triple,
+    geometry_on,
+    identity_grid,
+    resample_grid,
+    window_line,
+)
 
 Volume = NDArray[Any]
 
@@ -64,9 +73,7 @@ def window(
     volumes, single = _volumes(hu)
     kind = _output_dtype(dtype)
     line = _window_line((low_hu, high_hu), kind)
-    outs = _outputs(out, single, [volume.shape for volume in volumes], kind, volumes)
-    home("gather", *volumes, *outs).window(volumes, outs, line)
-    return _answer(out, outs, single)
+    return _gather(volumes, [Reading(identity_grid(v.shape), line) for v in volumes], kind, out, single)
 
 
 @overload
@@ -140,10 +147,56 @@ def resample(
         raise OptionError("order", f"it is {order!r}", "Give 1 (linear) or 0 (nearest)")
     kind = _output_dtype(dtype)
     line = _resample_line(window_hu, kind, volumes)
-    grids = [resample_grid(v.shape, spacing, wanted) for v, spacing in zip(volumes, spacings, strict=True)]
-    outs = _outputs(out, single, [grid.shape for grid in grids], kind, volumes)
-    home("gather", *volumes, *outs).resample(volumes, outs, grids, line, order)
-    return _answer(out, outs, single)
+    readings = [
+        Reading(resample_grid(volume.shape, spacing, wanted), line, order)
+        for volume, spacing in zip(volumes, spacings, strict=True)
+    ]
+    return _gather(volumes, readings, kind, out, single)
+
+
+def gather(
+    volumes: Sequence[Volume],
+    readings: Sequence[Reading],
+    dtype: DTypeLike = "float32",
+    out: Sequence[Volume] | None = None,
+) -> list[Volume]:
+    """Read a batch: for each volume its Reading, a volume as often as there are patches to take from it.
+
+    Parameters
+    ----------
+    volumes : (z, y, x) int16, uint8 or bool each.
+    readings : where and how to read each of them.
+    dtype : float32, float16, uint8 or int16; whole numbers are rounded (ties to even) and kept in range.
+    out : where to write, an array of that dtype for each reading; `batch` of shape (n, z, y, x) will do.
+
+    Returns
+    -------
+    A list of the arrays written.
+
+    Raises
+    ------
+    ArrayError
+        If a volume or `out` has the wrong dtype, shape or place, or there is not a reading for each.
+    OptionError
+        If the dtype is not one of the four.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastct.kernels.maps import Grid
+    >>> hu = np.arange(8, dtype="int16").reshape(1, 2, 4)
+    >>> flip = Grid((1, 2, 4), np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 3]]))
+    >>> gather([hu], [Reading(flip)], "int16")
+    [array([[[3, 2, 1, 0],
+            [7, 6, 5, 4]]], dtype=int16)]
+    """
+    sources, _ = _volumes(list(volumes))
+    if len(readings) != len(sources):
+        raise ArrayError(
+            "readings", f"there are {len(readings)} for {len(sources)} volumes", "Give one for each volume"
+        )
+    outs = _gather(sources, list(readings), _output_dtype(dtype), out, single=False)
+    return list(outs)
 
 
 def resampled_geometry(geometry: Geometry, to_mm: ArrayLike) -> Geometry:
@@ -250,24 +303,37 @@ def _spacings(spacing_mm: ArrayLike, count: int) -> list[Triple]:
     return spacings
 
 
-def _outputs(
+def _gather(
+    volumes: list[Volume],
+    readings: list[Reading],
+    kind: np.dtype[Any],
     out: Volume | Sequence[Volume] | None,
     single: bool,
-    shapes: list[tuple[int, ...]],
-    kind: np.dtype[Any],
-    volumes: list[Volume],
-) -> list[Volume]:
-    """Where to write each volume: fresh arrays beside the input, or those of the caller once checked."""
+) -> Volume | list[Volume]:
+    """Read every volume into `out`, or into fresh arrays beside the volumes, and answer as asked."""
+    shapes = [reading.grid.shape for reading in readings]
     if out is None:
-        return [home("gather", v).empty(shape, kind) for v, shape in zip(volumes, shapes, strict=True)]
-    outs: list[Volume] = [out] if single else list(out)  # type: ignore[list-item]
+        outs = [home("gather", v).empty(shape, kind) for v, shape in zip(volumes, shapes, strict=True)]
+    else:
+        outs = [out] if single else list(out)
+        _check_outputs(outs, shapes, kind, volumes)
+    home("gather", *volumes, *outs).gather(volumes, outs, readings)
+    if out is not None:
+        return out  # type: ignore[return-value]
+    return outs[0] if single else outs
+
+
+def _check_outputs(
+    outs: list[Volume], shapes: list[Shape], kind: np.dtype[Any], volumes: list[Volume]
+) -> None:
     if len(outs) != len(volumes):
-        raise ArrayError("out", f"it holds {len(outs)} arrays for {len(volumes)} volumes", "Give one for each volume")
-    for number, (target, shape) in enumerate(zip(outs, shapes, strict=True)):
-        _check_output(target, shape, kind, "out" if single else f"out[{number}]")
-        if any(isinstance(v, np.ndarray) and np.may_share_memory(v, target) for v in volumes):
+        raise ArrayError(
+            "out", f"it holds {len(outs)} arrays for {len(volumes)} volumes", "Give one for each volume"
+        )
+    for number, (out, shape) in enumerate(zip(outs, shapes, strict=True)):
+        _check_output(out, shape, kind, f"out[{number}]")
+        if any(isinstance(v, np.ndarray) and np.may_share_memory(v, out) for v in volumes):
             raise ArrayError("out", "it lies in the memory of a volume", "Give memory of its own")
-    return outs
 
 
 def _check_output(out: Volume, shape: tuple[int, ...], kind: np.dtype[Any], name: str) -> None:
@@ -276,9 +342,3 @@ def _check_output(out: Volume, shape: tuple[int, ...], kind: np.dtype[Any], name
         raise ArrayError(name, f"it is {found[0]} {found[1]}", f"Give an array of shape {shape}, {kind}")
     if not out.flags.c_contiguous or not getattr(out.flags, "writeable", True):
         raise ArrayError(name, "it is read-only or not contiguous", "Give a plain array: numpy.empty(...)")
-
-
-def _answer(out: Volume | Sequence[Volume] | None, outs: list[Volume], single: bool) -> Volume | list[Volume]:
-    if out is not None:
-        return out  # type: ignore[return-value]
-    return outs[0] if single else outs

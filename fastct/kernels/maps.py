@@ -1,7 +1,9 @@
-"""The two maps of a gather: where each output voxel reads (Grid), and what its value becomes (Line)."""
+"""What a gather needs to know: where each output voxel reads (Grid) and what its value becomes (Line)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -12,8 +14,11 @@ from fastct.geometry import Geometry
 # Indices are counted in steps of 2^-32 voxel, in whole numbers: adding them is exact, so a CPU, a GPU
 # and any order of the loops read the same place. Over 512 voxels the rounding of a step is 6e-8 voxel.
 FRACTION_BITS = 32
-# Volumes end half a voxel beyond their outer centres; beyond 2^30 voxels a place overflows 64 bits.
-LARGEST_INDEX = 2**30
+# Places of up to 2^29 voxels leave room in 64 bits for adding two of them.
+LARGEST_INDEX = 2**29
+# A volume ends half a voxel beyond its outer centres, as in ITK: up to there the edge is repeated.
+INSIDE_MARGIN = 1 << (FRACTION_BITS - 1)
+ENDLESS_MARGIN = 1 << 62
 
 Triple = tuple[float, float, float]
 Shape = tuple[int, int, int]
@@ -52,10 +57,23 @@ class Grid:
                 "Check the spacings and the affine",
             )
 
-    @property
+    @cached_property
     def places(self) -> NDArray[np.int64]:
         """`affine` in whole steps of 2^-32 voxel: (3, 4) int64."""
         return np.rint(np.ldexp(self.affine, FRACTION_BITS)).astype(np.int64)
+
+    @cached_property
+    def source_axes(self) -> tuple[int, int, int] | None:
+        """The source axis that each output axis runs along, or None where one runs askew."""
+        along = self.places[:, :3] != 0
+        if (along.sum(axis=0) != 1).any() or (along.sum(axis=1) != 1).any():
+            return None
+        z, y, x = along.argmax(axis=0).tolist()
+        return z, y, x
+
+    def copies(self, shape: Sequence[int]) -> bool:
+        """Whether every output voxel is the voxel of the same index in a volume of that shape."""
+        return self.shape == tuple(shape) and np.array_equal(self.places, np.eye(3, 4) * 2.0**FRACTION_BITS)
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,11 @@ class Line:
 
     Every operation is rounded to float32 in that order. The value `anchor` becomes `offset` exactly, and
     values near it keep all their digits, which `value * slope + bias` would lose far from 0 HU.
+
+    Raises
+    ------
+    OptionError
+        If a term is not a number that float32 holds, or the map of an int16 overflows.
     """
 
     anchor: float = 0.0
@@ -72,21 +95,92 @@ class Line:
     floor: float = -np.inf
     ceiling: float = np.inf
 
+    def __post_init__(self) -> None:
+        with np.errstate(over="ignore"):
+            extreme = np.float32((2.0**15 + abs(self.anchor)) * abs(self.slope) + abs(self.offset))
+        if not np.isfinite(extreme) or not self.floor <= self.ceiling:
+            raise OptionError("intensity", f"{self} overflows float32", "Give smaller scales and shifts")
+
     @property
     def scalars(self) -> tuple[np.float32, ...]:
-        """Anchor, slope, offset, floor and ceiling as the kernels take them."""
-        return tuple(np.float32(term) for term in (self.anchor, self.slope, self.offset, self.floor, self.ceiling))
+        """Anchor, slope, offset, floor and ceiling as the kernels take them (0 is never -0)."""
+        terms = (self.anchor, self.slope, self.offset, self.floor, self.ceiling)
+        return tuple(np.float32(term + 0.0) for term in terms)
+
+    def __call__(self, value: float) -> np.float32:
+        """The map of one value, as a kernel works it out."""
+        anchor, slope, offset, floor, ceiling = self.scalars
+        return min(max((np.float32(value) - anchor) * slope + offset, floor), ceiling)
+
+    def then(self, scale: float, shift: float) -> "Line":
+        """This map, its results multiplied by `scale` and moved by `shift`."""
+        ends = sorted((_scaled(self.floor, scale, shift), _scaled(self.ceiling, scale, shift)))
+        return Line(self.anchor, self.slope * scale, self.offset * scale + shift, *ends)
+
+    def windowed(self, low: float, high: float) -> "Line":
+        """This map, then [low, high] of its results to [0, 1], clamped."""
+        scale = 1.0 / (high - low)
+        if self == Line():
+            # A whole anchor can be taken from a voxel exactly, whatever the window.
+            anchor = float(round(low))
+            return Line(anchor, scale, (anchor - low) * scale, 0.0, 1.0)
+        moved = self.then(scale, -low * scale)
+        floor, ceiling = np.clip((moved.floor, moved.ceiling), 0.0, 1.0).tolist()
+        return Line(moved.anchor, moved.slope, moved.offset, floor, ceiling)
+
+
+def _scaled(end: float, scale: float, shift: float) -> float:
+    """An end of a map after scaling; where the scale is 0 an endless one ends at the shift."""
+    return shift if scale == 0 else end * scale + shift
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """How one output is read from one volume.
+
+    Parameters
+    ----------
+    grid : the output voxels and their places.
+    line : the map of intensities, before interpolating.
+    order : 1 linear, for images; 0 nearest, for labels.
+    fill : the value read half a voxel and more outside of the volume; None repeats the edge.
+    noise_sigma, noise_key : added Gaussian noise after the map, drawn from a 64-bit key.
+    """
+
+    grid: Grid
+    line: Line = Line()
+    order: int = 1
+    fill: float | None = None
+    noise_sigma: float = 0.0
+    noise_key: int = 0
+
+    @cached_property
+    def settings(self) -> "Settings":
+        """How values are mapped, inside and outside of the volume, as the kernels take it."""
+        endless = self.fill is None
+        return Settings(
+            line=self.line.scalars,
+            margin=np.int64(ENDLESS_MARGIN if endless else INSIDE_MARGIN),
+            outside=self.line(0.0 if self.fill is None else self.fill),
+        )
+
+
+class Settings(NamedTuple):
+    """The plain numbers of a Reading.
+
+    `line` holds the scalars of a Line; `margin` is how far beyond the outer centres the edge is
+    repeated, in steps of 2^-32 voxel; farther off an output voxel becomes `outside`.
+    """
+
+    line: tuple[np.float32, ...]
+    margin: np.int64
+    outside: np.float32
 
 
 def window_line(low_hu: float, high_hu: float, dtype: DTypeLike = np.float32) -> Line:
-    """The map of a window to [0, 1], or to the whole range of an integer `dtype`.
-
-    The anchor is a whole number, so that taking it from a voxel is exact whatever the window.
-    """
-    top = float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1.0
-    slope = top / (high_hu - low_hu)
-    anchor = float(round(low_hu))
-    return Line(anchor, slope, (anchor - low_hu) * slope, 0.0, top)
+    """The map of a window to [0, 1], or to [0, 255] for uint8."""
+    line = Line().windowed(low_hu, high_hu)
+    return line.then(255.0, 0.0) if np.dtype(dtype) == np.uint8 else line
 
 
 def resampled_shape(shape: Sequence[int], spacing_mm: Triple, to_mm: Triple) -> Shape:
@@ -95,12 +189,22 @@ def resampled_shape(shape: Sequence[int], spacing_mm: Triple, to_mm: Triple) -> 
     return z, y, x
 
 
+def centred_grid(shape: Sequence[int], resized: Shape, ratio: NDArray[np.float64]) -> Grid:
+    """The grid of `resized` voxels, each `ratio` source voxels apart, that shares the volume's centre."""
+    centre, resized_centre = (np.array(shape) - 1) / 2, (np.array(resized) - 1) / 2
+    return Grid(resized, np.column_stack([np.diag(ratio), centre - resized_centre * ratio]))
+
+
 def resample_grid(shape: Sequence[int], spacing_mm: Triple, to_mm: Triple) -> Grid:
     """The grid of spacing `to_mm` that shares its physical centre with a volume of `spacing_mm`."""
-    resampled = resampled_shape(shape, spacing_mm, to_mm)
     ratio = np.array(to_mm, dtype=np.float64) / np.array(spacing_mm, dtype=np.float64)
-    centre, resampled_centre = (np.array(shape) - 1) / 2, (np.array(resampled) - 1) / 2
-    return Grid(resampled, np.column_stack([np.diag(ratio), centre - resampled_centre * ratio]))
+    return centred_grid(shape, resampled_shape(shape, spacing_mm, to_mm), ratio)
+
+
+def identity_grid(shape: Sequence[int]) -> Grid:
+    """The grid that reads every voxel of a volume once."""
+    z, y, x = shape
+    return Grid((z, y, x), np.eye(3, 4))
 
 
 def geometry_on(grid: Grid, geometry: Geometry) -> Geometry:

@@ -37,8 +37,16 @@ def half_bits(value):
     return np.uint16(rounded | np.uint32(np.uint32(bits & SIGN) >> TO_SIGN))
 
 
+@njit(nogil=True, cache=True)
+def _kept_in(value, low, high):
+    return min(max(np.rint(value), np.float32(low)), np.float32(high))
+
+
 def rounded_for(out, value):
-    """`value` (float32) as the elements of `out` hold it; uint16 stands for the bits of a float16."""
+    """`value` (float32) as the elements of `out` hold it; uint16 stands for the bits of a float16.
+
+    Whole numbers are rounded to the nearest, ties to even, and kept in the range of the type.
+    """
     raise NotImplementedError("compiled code only")
 
 
@@ -49,7 +57,14 @@ def _rounded_for(out, value):
     if out.dtype == types.uint16:
         return lambda out, value: half_bits(value)
     if out.dtype == types.uint8:
-        return lambda out, value: np.uint8(np.rint(value))
+        return lambda out, value: np.uint8(_kept_in(value, 0, 255))
     if out.dtype == types.int16:
-        return lambda out, value: np.int16(np.rint(value))
+        return lambda out, value: np.int16(_kept_in(value, -32768, 32767))
     return None
+
+
+@njit(nogil=True, cache=True)
+def store_row(row, out):
+    """Write a row of float32 results."""
+    for x in range(out.size):
+        out[x] = rounded_for(out, row[x])
