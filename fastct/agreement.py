@@ -18,8 +18,8 @@ lies exactly on an edge on opposite sides of it."""
 RESAMPLES, SEED, COVERAGE = 1000, 20200425, 0.95
 """Of the bootstrap over studies: repetitions, fixed seed (same table, same interval) and coverage."""
 
-BATCH_COUNTS = 500_000
-"""Bootstrap counts held at once: bounds memory (some 10 MB) whatever the number of studies."""
+BATCH_COUNTS = 100_000
+"""Bootstrap counts held at once: bounds memory (a few MB) whatever the number of studies."""
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

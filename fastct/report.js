@@ -16,7 +16,7 @@ const table = one("#list"), body = table.tBodies[0], lines = [...body.rows], for
 const heads = [...table.tHead.rows[0].cells], count = one("#count");
 const columns = JSON.parse(one("#columns").textContent), bins = JSON.parse(one("#bins").textContent);
 const details = new Map();
-let order = "";
+let order = "-severity"; /* as the page comes */
 
 const study = line => JSON.parse(one("#d" + line.id.slice(1)).textContent);
 const nameOf = line => one(".study", line).textContent;
@@ -24,6 +24,7 @@ const webp = text => "data:image/webp;base64," + text;
 
 /* Sorting: numbers by value, words by name, empty cells last; equal ones keep the order of the work list. */
 function sort(wanted) {
+  if (wanted === order) return;
   const falling = wanted.startsWith("-"), key = wanted.replace("-", "");
   const at = heads.findIndex(head => head.dataset.key === key);
   heads.forEach(head => head.removeAttribute("aria-sort"));
@@ -41,7 +42,7 @@ function sort(wanted) {
       empty(a) || empty(b) ? empty(a) - empty(b) : sign * (numeric ? a - b : words.compare(a, b))
     ).map(([line]) => line);
   }
-  order = at >= 0 ? wanted : "";
+  order = wanted;
   body.append(...sorted.flatMap(line => details.has(line) ? [line, details.get(line)] : [line]));
 }
 
@@ -75,7 +76,7 @@ function toggle(line, wanted = !details.has(line)) {
     const found = study(line), row = Object.fromEntries(columns.map((name, n) => [name, found.row[n]]));
     const article = make("article", {"aria-label": `Details of ${nameOf(line)}`},
       found.pictures ? planes(found.pictures, nameOf(line)) : make("p", {class: "soft"}, "No pictures of this study."),
-      make("div", {class: "facts"}, found.pictures ? histogram(found.pictures) : null, numbers(row)));
+      make("div", {class: "facts"}, found.pictures ? histogram(found.pictures) : null, numbers(row, line)));
     const detail = make("tr", {class: "detail", id: "x" + line.id},
       make("td", {colspan: line.cells.length}, article));
     button.setAttribute("aria-controls", detail.id);
@@ -89,13 +90,13 @@ function toggle(line, wanted = !details.has(line)) {
 }
 
 function planes(pictures, name) {
-  const [width, height] = pictures.size_px, zoom = 1.45;
+  const [width, height] = pictures.size_px, zoom = {axial: 1.6};
   const layers = [["montage", ""], ["overlay", "overlay"]].map(([key, kind]) => [webp(pictures[key]), kind]);
   return make("div", {class: "planes"}, ...pictures.panels.map(([panel, [x, y, wide, high], place, cross]) => {
     const label = place ? `${panel}, ${place}` : panel;
     const side = {axial: "R", coronal: "R", sagittal: "A", MIP: "R", MinIP: "R"}[panel] || "";
-    return make("figure", {},
-      make("svg", {viewBox: `${x} ${y} ${wide} ${high}`, width: wide * zoom, height: high * zoom, role: "img",
+    return make("figure", {class: panel},
+      make("svg", {viewBox: `${x} ${y} ${wide} ${high}`, width: wide * (zoom[panel] || 1.4), height: high * (zoom[panel] || 1.4), role: "img",
         "aria-label": `${name}: ${label}`},
         ...layers.map(([href, kind]) => make("image", {href, class: kind, width, height})),
         ...(cross ? ticks(x, y, wide, high, cross) : []),
@@ -128,8 +129,9 @@ function histogram(pictures) {
     make("figcaption", {}, "Blue: lung. Orange: lesion."));
 }
 
-function numbers(row) {
-  const said = (name, digits, unit) => typeof row[name] === "number" ? row[name].toFixed(digits) + unit : null;
+function numbers(row, line) {
+  const written = (value, digits) => value.toFixed(digits).replace("-", "−");
+  const said = (name, digits, unit) => typeof row[name] === "number" ? written(row[name], digits) + unit : null;
   const sided = (stem, end, digits, unit) => {
     const [whole, right, left] = ["", "_right", "_left"].map(side => said(stem + side + end, digits, ""));
     return whole && whole + unit + (right && left ? ` (right ${right}, left ${left})` : "");
@@ -149,9 +151,11 @@ function numbers(row) {
     ["Spacing", joined(["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"], 2, " × ", " mm")],
     ["HU", joined(["hu_min", "hu_max"], 0, " to ", "")],
   ];
-  const told = /^(study_id|category|severity|lung_(right_|left_)?ml|lesion_(ml|source)|lesion_percent.*|opacity_percent|shape_.|spacing_._mm|hu_m..)$/;
-  const rest = columns.filter(name => !told.test(name)).map(name => [name.replaceAll("_", " "), row[name]]);
-  return make("dl", {}, ...[...known, ...rest].filter(([, value]) => (value ?? "") !== "")
+  const told = /^(study_id|category|status|severity|flags|lung_(right_|left_)?ml|lesion_(ml|source)|lesion_percent.*|opacity_percent|shape_.|spacing_._mm|hu_m..)$/;
+  const rest = columns.filter(name => !told.test(name)).map(name => [name.replaceAll("_", " "), row[name]])
+    .map(([name, value]) => [name, typeof value === "number" ? written(value, Number.isInteger(value) ? 0 : 2) : value]);
+  const marks = all(".mark", line).map(mark => ["Mark", mark.textContent + (mark.title ? ": " + mark.title : "")]);
+  return make("dl", {}, ...[...known, ...marks, ...rest].filter(([, value]) => (value ?? "") !== "")
     .flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))]));
 }
 
@@ -196,6 +200,7 @@ table.tHead.addEventListener("click", event => {
 });
 body.addEventListener("click", event => {
   const line = event.target.closest("tr");
+  if (document.readyState === "loading") return;
   if (line.classList.contains("detail") || !getSelection().isCollapsed) return;
   toggle(line);
   remember();
@@ -216,6 +221,9 @@ document.addEventListener("keydown", event => {
   } else if (event.key === "o") one("#overlays").click();
   else if (event.key === "/") { one("[name=q]").focus(); event.preventDefault(); }
 });
-addEventListener("hashchange", recall);
-recall();
-lines.forEach(line => near.observe(line));
+/* The pictures come after this script, so that sorting and filters need not wait for them. */
+addEventListener("DOMContentLoaded", () => {
+  recall();
+  addEventListener("hashchange", recall);
+  lines.forEach(line => near.observe(line));
+});
