@@ -197,9 +197,7 @@ def _abdomen(sheet: Outlines, domes: dict[int, Floats]) -> None:
     stomach = shown(within(left, (-0.45, 0.6), (-0.35, 0.92)), (below_mm > 6) & (share < 1.12))
     sheet.put_shells(stomach, ((HU["soft"], 0.0), (HU["chyme"], 4.0)), wavy=0.03)
     for organ in anatomy.ORGANS:
-        sheet.put(
-            liver_hu if organ.what == "liver" else HU[organ.what], sheet.oval(organ.rows, 3.0), wavy=0.05
-        )
+        sheet.put(liver_hu if organ.what == "liver" else HU[organ.what], sheet.oval(organ.rows, 3.0), wavy=0.05)
     deep = below_mm > random.uniform(8.0, 26.0)
     if random.random() < 0.85:
         bubble = within(stomach, (-0.75, 0.7), (random.uniform(0.2, 0.6), 0.9))

@@ -35,9 +35,7 @@ def vessel_tubes(side: NDArray[np.uint8], patient: Patient, random: Generator) -
     vessels, walls, lumens = [], [], []
     for label, (x, y, share) in HILUM.items():
         for ends, lower_mm in TREES:
-            root = patient.to_image_mm(
-                x * patient.size_x, y * patient.size_y, share * patient.height_mm + lower_mm
-            )
+            root = patient.to_image_mm(x * patient.size_x, y * patient.size_y, share * patient.height_mm + lower_mm)
             points = _points(side, label, patient, ends, random)
             if len(points) < 2:
                 continue
@@ -53,9 +51,7 @@ def vessel_tubes(side: NDArray[np.uint8], patient: Patient, random: Generator) -
                 beside = _beside(start[wide], end[wide]) * (1.9 * radius[1:][wide] + 0.6)[:, None]
                 lumen = 0.85 * radius[1:][wide]
                 walls.append(
-                    _tubes(
-                        start[wide] + beside, end[wide] + beside, 1.25 * lumen + 0.3, 1.25 * lumen + 0.3, 0.0
-                    )
+                    _tubes(start[wide] + beside, end[wide] + beside, 1.25 * lumen + 0.3, 1.25 * lumen + 0.3, 0.0)
                 )
                 lumens.append(_tubes(start[wide] + beside, end[wide] + beside, lumen, lumen, -940.0))
     return np.concatenate(vessels + walls + lumens) if vessels else np.empty((0, 9))
@@ -104,9 +100,7 @@ def healthy() -> kernels.Disease:
     return kernels.Disease(none, none, none, 1, 0.0, 0.0, 1.0, 0.0)
 
 
-def disease(
-    side: NDArray[np.uint8], patient: Patient, lesion_share: float, random: Generator
-) -> kernels.Disease:
+def disease(side: NDArray[np.uint8], patient: Patient, lesion_share: float, random: Generator) -> kernels.Disease:
     """Disease over this share of both lungs, mostly pleural, basal, posterior and on both sides."""
     step = max(1, round(COARSE_MM / patient.spacing_mm[2]))
     wall_mm = kernels.distance_to_wall(side, step, patient.spacing_mm[2])
@@ -116,9 +110,7 @@ def disease(
         step * patient.spacing_mm[2],
     )
     z, y, x = _lung_axes(wall_mm)
-    costal = np.clip(
-        1.6 * np.hypot(x, 0.9 * y[:, None] + 0.1) - 0.5, 0.0, 1.0
-    )  # not where the mediastinum is near
+    costal = np.clip(1.6 * np.hypot(x, 0.9 * y[:, None] + 0.1) - 0.5, 0.0, 1.0)  # not where the mediastinum is near
     spread = np.float32(random.uniform(0.5, 1.8)) * costal * np.exp(wall_mm * np.float32(-1.0 / 20.0))
     spread -= np.float32(random.uniform(0.2, 1.2)) * z[:, None, None]
     spread -= np.float32(random.uniform(0.3, 1.6)) * y[:, None]
@@ -155,9 +147,7 @@ def _lung_axes(wall_mm: Field) -> list[Field]:
     return axes
 
 
-def _add_waves(
-    field: Field, size_mm: Floats, waves: Sequence[tuple[float, float]], random: Generator
-) -> None:
+def _add_waves(field: Field, size_mm: Floats, waves: Sequence[tuple[float, float]], random: Generator) -> None:
     """Add smooth noise of mean 0: for each wave length in mm a standard deviation."""
     for wave_mm, deviation in waves:
         knots = [max(math.ceil(size / wave_mm), 1) + 3 for size in size_mm]
@@ -165,9 +155,7 @@ def _add_waves(
         kernels.add_waves(field, numbers * np.float32(deviation / SPLINE_SD))
 
 
-def _limit(
-    side: NDArray[np.uint8], spread: Field, wanted: Field, least: float, step: int, share: float
-) -> float:
+def _limit(side: NDArray[np.uint8], spread: Field, wanted: Field, least: float, step: int, share: float) -> float:
     """The value that this share of lung voxels reaches, of those where `spread` is at least `least`."""
     ends = (float(wanted.min()), float(wanted.max()) + 1e-3)
     counts = kernels.histogram(side, spread, wanted, least, step, ends)

@@ -76,9 +76,7 @@ def draw_study(
     """
     _check(index, seed, category, shape)
     # Each stage has a stream of its own, so that none shifts the draws of another.
-    of_patient, of_chest, of_vessels, of_disease, of_lung, of_scan = (
-        _stream(seed, index, n) for n in range(6)
-    )
+    of_patient, of_chest, of_vessels, of_disease, of_lung, of_scan = (_stream(seed, index, n) for n in range(6))
     patient = draw_patient(of_patient, shape)
     hu, lungs = np.empty(patient.shape, np.int16), np.empty(patient.shape, np.uint8)
     lesion = np.zeros(patient.shape, np.uint8)
@@ -153,18 +151,14 @@ def iter_phantoms(
             phantom = draw_study(index, seed, category=categories[index], shape=shape)
             row = phantom.row
             header = files.header(phantom.geometry.shape, phantom.geometry.affine)
-            files.write_study(
-                Path(folder), row, header, phantom.hu, phantom.lesion if masked[index] else None
-            )
+            files.write_study(Path(folder), row, header, phantom.hu, phantom.lesion if masked[index] else None)
         return row
 
     masked = _masked(categories)
     return _written(Path(folder), make, masked, workers)
 
 
-def _written(
-    root: Path, make: Callable[[int], TruthRow], masked: list[bool], workers: int
-) -> Iterator[TruthRow]:
+def _written(root: Path, make: Callable[[int], TruthRow], masked: list[bool], workers: int) -> Iterator[TruthRow]:
     rows: list[TruthRow] = []
     pool = ThreadPoolExecutor(workers)
     try:

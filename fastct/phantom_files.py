@@ -76,9 +76,7 @@ def header(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> Any:
     return made
 
 
-def write_study(
-    root: Path, row: TruthRow, head: Any, hu: NDArray[np.int16], lesion: NDArray[np.uint8] | None
-) -> None:
+def write_study(root: Path, row: TruthRow, head: Any, hu: NDArray[np.int16], lesion: NDArray[np.uint8] | None) -> None:
     """Write one study, and its lesion mask if given, each at once under its final name."""
     if lesion is not None:
         _publish(root / mask_path(row), _nifti(head, lesion.astype("<i2")))
@@ -141,9 +139,7 @@ def _rows_done(root: Path) -> dict[str, TruthRow]:
         for line in path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]:
             cells = next(csv.reader([line]))
             if line.endswith("\n") and len(cells) == len(columns):  # else cut off by an interruption
-                values: dict[str, Any] = {
-                    name: kind(cell) for (name, kind), cell in zip(columns, cells, strict=True)
-                }
+                values: dict[str, Any] = {name: kind(cell) for (name, kind), cell in zip(columns, cells, strict=True)}
                 row = TruthRow(**values)
                 if (root / study_path(row)).is_file():
                     done[row.study_id] = row

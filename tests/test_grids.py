@@ -156,9 +156,7 @@ def test_lines_compose(seed, scale, shift, low, width):
     truth = np.clip((hu.astype(float) - low) / width, 0, 1)
     line = window_line(low, low + width).then(scale, shift)
     found = np.array([line(value) for value in hu])
-    np.testing.assert_allclose(
-        found, truth * scale + shift, rtol=0, atol=1e-5 * (1 + abs(scale) + abs(shift))
-    )
+    np.testing.assert_allclose(found, truth * scale + shift, rtol=0, atol=1e-5 * (1 + abs(scale) + abs(shift)))
     again = line.windowed(-1, 2)
     expected = np.clip((truth * scale + shift + 1) / 3, 0, 1)
     np.testing.assert_allclose(
@@ -170,9 +168,9 @@ def test_a_turned_reading_agrees_with_torch_grid_sample():
     torch = pytest.importorskip("torch")
     hu = random_hu((9, 20, 31), 3)
     angle = np.deg2rad(12)
-    turn = torch.tensor(
-        [[np.cos(angle), -np.sin(angle), 0, 0.1], [np.sin(angle), np.cos(angle), 0, 0], [0, 0, 1, 0]]
-    )[None]
+    turn = torch.tensor([[np.cos(angle), -np.sin(angle), 0, 0.1], [np.sin(angle), np.cos(angle), 0, 0], [0, 0, 1, 0]])[
+        None
+    ]
     source = torch.from_numpy(hu.astype(np.float64))[None, None]
     places = torch.nn.functional.affine_grid(turn, source.shape, align_corners=False)
     expected = torch.nn.functional.grid_sample(source, places, padding_mode="border", align_corners=False)

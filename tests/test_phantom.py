@@ -87,9 +87,7 @@ def test_regions_have_their_ct_numbers(category):
     body = ndimage.binary_erosion((hu > -200) & ~lungs, np.ones((1, 5, 5)))
     assert -110 < np.median(hu[body]) < 80
     assert (hu > 400).any()  # bone
-    assert (
-        ndimage.binary_erosion((hu < -900) & ~lungs, np.ones((1, 3, 3)))[:, 100:156, 100:156]
-    ).any()  # trachea
+    assert (ndimage.binary_erosion((hu < -900) & ~lungs, np.ones((1, 3, 3)))[:, 100:156, 100:156]).any()  # trachea
 
 
 def test_disease_changes_nothing_but_the_lungs():
@@ -175,9 +173,7 @@ def test_truth_table_counts_the_masks(small_set):
             lung = np.isin(phantom.lungs, labels)
             ill = 100 * phantom.lesion[lung].mean()
             assert float(line[f"lesion_percent{side}"]) == pytest.approx(ill, abs=1e-4)
-            assert float(line[f"lung{side}_ml"]) == pytest.approx(
-                lung.sum() * phantom.geometry.voxel_ml, abs=1e-3
-            )
+            assert float(line[f"lung{side}_ml"]) == pytest.approx(lung.sum() * phantom.geometry.voxel_ml, abs=1e-3)
         assert tuple(int(line[f"shape_{axis}"]) for axis in "zyx") == TINY
         spacing = [float(line[f"spacing_{axis}_mm"]) for axis in "zyx"]
         assert spacing == pytest.approx(phantom.geometry.spacing_mm, abs=1e-4)
@@ -207,9 +203,7 @@ def test_goes_on_after_an_interruption_to_the_same_bytes(small_set, tmp_path, mo
     with (tmp_path / files.PARTIAL).open("a", encoding="utf-8") as file:
         file.write("study_0004,CT-1,33")  # a line that was cut off
     drawn = []
-    monkeypatch.setattr(
-        "fastct.phantom.draw_study", lambda i, *a, **k: drawn.append(i) or draw_study(i, *a, **k)
-    )
+    monkeypatch.setattr("fastct.phantom.draw_study", lambda i, *a, **k: drawn.append(i) or draw_study(i, *a, **k))
     write_phantoms(tmp_path, studies=7, seed=11, shape=TINY)
     assert drawn == list(range(len(done), 7))
     assert contents(tmp_path) == contents(folder)
@@ -274,9 +268,7 @@ def test_class_mix_of_the_whole_set():
 @given(x=st.floats(-60, 60), y=st.floats(-60, 60), radius=st.floats(0.6, 50), planes=st.sampled_from([1, 3]))
 def test_painter_covers_exactly_the_area_of_an_outline(x, y, radius, planes):
     size, far = 64, 200
-    egg = np.repeat(
-        upright(*(np.array([v]) for v in (x - radius, x + radius, y - radius, y + radius))), planes, 0
-    )
+    egg = np.repeat(upright(*(np.array([v]) for v in (x - radius, x + radius, y - radius, y + radius))), planes, 0)
     layers = painting.Layers(
         egg[None],
         np.zeros((1, painting.HARMONICS, 3)),
@@ -287,9 +279,7 @@ def test_painter_covers_exactly_the_area_of_an_outline(x, y, radius, planes):
     )
     polygon = np.empty((256, 2))
     points = polygon[: painting.trace_egg(layers, 0, 0, polygon)]
-    whole = 0.5 * abs(
-        np.dot(points[:, 0], np.roll(points[:, 1], 1)) - np.dot(points[:, 1], np.roll(points[:, 0], 1))
-    )
+    whole = 0.5 * abs(np.dot(points[:, 0], np.roll(points[:, 1], 1)) - np.dot(points[:, 1], np.roll(points[:, 0], 1)))
     frame = painting.Frame(1.0, 0.0, 0.0, 0.0, 1.0, 1.0)
     pictures = []
     for width in (size, far):
@@ -302,9 +292,7 @@ def test_painter_covers_exactly_the_area_of_an_outline(x, y, radius, planes):
     if max(abs(x), abs(y)) + radius < far / 2:
         assert share.sum() == pytest.approx(whole, abs=0.02 + 1e-3 * whole)
     inner = slice((far - size) // 2, (far + size) // 2)
-    assert (
-        abs(pictures[0] - pictures[1][inner, inner]).max() <= 1
-    )  # what lies beyond the picture changes nothing
+    assert abs(pictures[0] - pictures[1][inner, inner]).max() <= 1  # what lies beyond the picture changes nothing
 
 
 @given(st.integers(0, 2**32 - 1))

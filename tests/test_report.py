@@ -143,9 +143,7 @@ def test_the_same_input_gives_the_same_page(drawn):
     assert render(pictures=pictures) == render(pictures=dict(pictures))
 
 
-TEXT = st.text(
-    st.one_of(st.sampled_from("<>&\"'/!-`{}%;#"), st.characters(min_codepoint=32, max_codepoint=0x2FFF))
-)
+TEXT = st.text(st.one_of(st.sampled_from("<>&\"'/!-`{}%;#"), st.characters(min_codepoint=32, max_codepoint=0x2FFF)))
 
 
 @given(study=TEXT, flag=TEXT, error=TEXT, source=TEXT, title=TEXT)
@@ -162,9 +160,7 @@ def test_strings_from_files_are_never_markup(study, flag, error, source, title):
     )
     assert set(page.tags) <= set(plain.tags)
     assert page.tags.count("script") == plain.tags.count("script") == 4
-    assert not [
-        name for _, name, _ in page.attributes if name.startswith("on") or name in ("style", "srcdoc")
-    ]
+    assert not [name for _, name, _ in page.attributes if name.startswith("on") or name in ("style", "srcdoc")]
     assert "".join(page.cells) == study
     columns, block = json.loads(page.blocks["columns"]), json.loads(page.blocks["d0"])
     assert dict(zip(columns, block["row"], strict=True))["source"] == source
@@ -201,8 +197,7 @@ def many(drawn, studies=1110):
     percents = np.round(generator.gamma(1.0, 12.0, studies).clip(0, 99), 1).tolist()
     ranks = np.digitize(percents, (1.5, 25, 50, 75)).tolist()
     rows = [
-        row(f"study_{n:04d}", p, f"CT-{r}", f"CT-{r}")
-        for n, (p, r) in enumerate(zip(percents, ranks, strict=True))
+        row(f"study_{n:04d}", p, f"CT-{r}", f"CT-{r}") for n, (p, r) in enumerate(zip(percents, ranks, strict=True))
     ]
 
     class Pictures(Mapping):
@@ -287,9 +282,7 @@ class Browser:
 
     def press(self, key, text=""):
         for kind in ("keyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=key, **({"text": text} if text else {})
-            )
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, **({"text": text} if text else {}))
 
     def complaints(self):
         loud = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
@@ -340,9 +333,7 @@ def test_browser_sorts_filters_opens_without_complaint(browser, drawn, tmp_path)
     assert browser.run("document.querySelector('#count').textContent") == "2 of 6 studies"
     browser.run("document.querySelector('#s1 .study').click()")
     assert browser.run("document.querySelectorAll('#s1 + .detail .planes figure').length") == 5
-    decoded = (
-        "Promise.all([...document.querySelectorAll('.detail image')].map(i => i.decode().then(() => 1)))"
-    )
+    decoded = "Promise.all([...document.querySelectorAll('.detail image')].map(i => i.decode().then(() => 1)))"
     assert browser.run(decoded) == [1] * 10
     assert "Details of study_0002" in browser.run("document.querySelector('#s1 + .detail').innerHTML")
     assert "study=study_0002" in browser.run("location.hash")
@@ -380,9 +371,7 @@ def test_browser_runs_nothing_that_a_file_says(browser, drawn, tmp_path):
     assert browser.run("document.querySelectorAll('img[src=x], main script:not([type])').length") == 0
     assert not [e for e in browser.events if e["method"] == "Page.javascriptDialogOpening"]
     assert browser.complaints() == []
-    browser.run(
-        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'hacked = 1'}))"
-    )
+    browser.run("document.body.append(Object.assign(document.createElement('script'), {textContent: 'hacked = 1'}))")
     assert browser.run("typeof hacked") == "undefined", "the policy lets no other script run"
     browser.run("fetch('http://127.0.0.1:9/').catch(() => 0)")
     assert any("Content Security Policy" in json.dumps(event) for event in browser.complaints())
@@ -393,9 +382,7 @@ def test_browser_takes_a_whole_data_set(browser, drawn, tmp_path):
     browser.open(written(tmp_path, rows, pictures), "#study=study_0700")
     assert browser.run(SHOWN + ".length") == 1110
     assert browser.run("document.querySelectorAll('.detail').length") == 1
-    sorting = (
-        "(() => { const t = performance.now(); document.querySelector('[data-key=study] button').click();"
-    )
+    sorting = "(() => { const t = performance.now(); document.querySelector('[data-key=study] button').click();"
     assert browser.run(sorting + " document.body.offsetHeight; return performance.now() - t; })()") < 5000
     assert browser.run(SHOWN + "[0]") == "study_0000"
     assert browser.run("document.querySelectorAll('.thumb img').length") < 200, "thumbnails wait to be near"

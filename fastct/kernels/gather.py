@@ -323,13 +323,9 @@ def _gather(
     return outs[0] if single else outs
 
 
-def _check_outputs(
-    outs: list[Volume], shapes: list[Shape], kind: np.dtype[Any], volumes: list[Volume]
-) -> None:
+def _check_outputs(outs: list[Volume], shapes: list[Shape], kind: np.dtype[Any], volumes: list[Volume]) -> None:
     if len(outs) != len(volumes):
-        raise ArrayError(
-            "out", f"it holds {len(outs)} arrays for {len(volumes)} volumes", "Give one for each volume"
-        )
+        raise ArrayError("out", f"it holds {len(outs)} arrays for {len(volumes)} volumes", "Give one for each volume")
     for number, (out, shape) in enumerate(zip(outs, shapes, strict=True)):
         _check_output(out, shape, kind, f"out[{number}]")
         if any(isinstance(v, np.ndarray) and np.may_share_memory(v, out) for v in volumes):

@@ -235,9 +235,7 @@ def add_waves(field: NDArray[np.float32], knots: NDArray[np.float32]) -> None:
 
 
 @njit(nogil=True, cache=True)
-def stretch(
-    line: NDArray[np.float32], field: NDArray[np.float32], y: int, span: tuple[int, int], step: int
-) -> None:
+def stretch(line: NDArray[np.float32], field: NDArray[np.float32], y: int, span: tuple[int, int], step: int) -> None:
     """Values of one slice of a coarse field along row `y`, columns `span`, bilinear."""
     row, scale = y // step, np.float32(1.0 / step)
     below, last = min(row + 1, field.shape[0] - 1), field.shape[1] - 1
