@@ -4,7 +4,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from fastct.nifti_write import write_nifti
+from fastct.nifti import write_nifti
 from fastct.phantom import Phantom, draw_study
 
 SEED = 7

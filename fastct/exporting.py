@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fastct.errors import OptionError
-from fastct.nifti_write import write_nifti
+from fastct.nifti import write_nifti
 from fastct.store import Study
 
 ENDINGS = (".nii", ".nii.gz")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fastct.errors import DataSetError, FileError
 from fastct.mosmed import find_studies
-from fastct.registry import COLUMNS, MAX_CSV_BYTES, MAX_ROWS, read_registry
+from fastct.mosmed.registry import COLUMNS, MAX_CSV_BYTES, MAX_ROWS, read_registry
 
 ROWS = [
     (1, "CT-0", "/studies/CT-0/study_0001.nii.gz", None),

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 
 from fastct.errors import ArrayError, FileError
 from fastct.geometry import Geometry
-from fastct.inflate import MAX_SURPLUS_BYTES
-from fastct.nifti import load_source, read_header, read_mask, read_nifti, read_nifti_bytes
-from fastct.nifti_write import write_nifti
+from fastct.nifti import load_source, read_header, read_mask, read_nifti, read_nifti_bytes, write_nifti
+from fastct.nifti.inflate import MAX_SURPLUS_BYTES
 
 AFFINE = np.array([[-0.75, 0, 0, 190], [0, 0.75, 0, -170.5], [0, 0, 8, -900], [0, 0, 0, 1]])
 INTEGERS = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]

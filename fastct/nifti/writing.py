@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from fastct.errors import ArrayError, FileError
 from fastct.geometry import Geometry
-from fastct.nifti import to_int16
-from fastct.nifti_header import HEADER_BYTES, NiftiHeader, nibabel_header, parse_header
-from fastct.nifti_names import SINGLE_SUFFIXES, split_name
+from fastct.nifti.header import HEADER_BYTES, NiftiHeader, nibabel_header, parse_header
+from fastct.nifti.names import SINGLE_SUFFIXES, split_name
+from fastct.nifti.reading import to_int16
 
 _MAGIC = {1: b"n+1", 2: b"n+2"}  # single files
 _LARGEST_NIFTI1_SIZE = 32767  # dim is int16 in NIfTI-1

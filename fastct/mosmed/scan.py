@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from fastct.errors import DataSetError
-from fastct.nifti_names import HEADER_SUFFIXES, IMAGE_SUFFIXES, SINGLE_SUFFIXES, split_name
-from fastct.registry import REGISTRY_STEM
+from fastct.mosmed.registry import REGISTRY_STEM
+from fastct.nifti.names import HEADER_SUFFIXES, IMAGE_SUFFIXES, SINGLE_SUFFIXES, split_name
 
 STORE_MARK = "fastct.json"  # stands at the root of every fastct store
 _SKIPPED_FOLDERS = ("__MACOSX",)

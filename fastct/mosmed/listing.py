@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from fastct.errors import DataSetError
-from fastct.nifti_names import SINGLE_SUFFIXES, pair_of, split_name
-from fastct.registry import Row, read_registry
-from fastct.scan import Found, scan_folder
+from fastct.mosmed.registry import Row, read_registry
+from fastct.mosmed.scan import Found, scan_folder
+from fastct.nifti.names import SINGLE_SUFFIXES, pair_of, split_name
 
 MASK_SUFFIX = "_mask"
 LABEL_SUFFIXES = ("_lung", "_lungs", "_lesion", "_lesions", "_seg", "_label", "_labels")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from fastct.errors import FileError
 from fastct.geometry import Geometry
-from fastct.inflate import inflate, inflate_head, is_gzip
-from fastct.nifti_header import MAX_EXTENSION_BYTES, NiftiHeader, parse_header
-from fastct.nifti_names import pair_of
+from fastct.nifti.header import MAX_EXTENSION_BYTES, NiftiHeader, parse_header
+from fastct.nifti.inflate import inflate, inflate_head, is_gzip
+from fastct.nifti.names import pair_of
 
 # A chest CT of 1,000 slices of 1024 x 1024 int16 voxels stays below this; twice as much took zlib, which has
 # to find out where a bomb ends, more than five seconds.
@@ -96,7 +96,7 @@ def read_nifti(path: str | os.PathLike[str], *, limit_bytes: int = DEFAULT_LIMIT
     Examples
     --------
     >>> import tempfile
-    >>> from fastct.nifti_write import write_nifti
+    >>> from fastct.nifti import write_nifti
     >>> geometry = Geometry((2, 3, 4), np.diag([-0.8, 0.8, 8.0, 1.0]))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_nifti(f"{folder}/air.nii.gz", np.full((2, 3, 4), -1000, np.int16), geometry)

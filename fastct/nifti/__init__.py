@@ -1,0 +1,26 @@
+"""NIfTI files: read as int16 HU with each byte inflated once, and written back as they came."""
+
+from fastct.nifti.header import NiftiHeader, parse_header
+from fastct.nifti.reading import (
+    Source,
+    Volume,
+    load_source,
+    read_header,
+    read_mask,
+    read_nifti,
+    read_nifti_bytes,
+)
+from fastct.nifti.writing import write_nifti
+
+__all__ = [
+    "NiftiHeader",
+    "Source",
+    "Volume",
+    "load_source",
+    "parse_header",
+    "read_header",
+    "read_mask",
+    "read_nifti",
+    "read_nifti_bytes",
+    "write_nifti",
+]
