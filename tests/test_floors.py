@@ -12,13 +12,13 @@ import fastct
 PACKAGE = Path(fastct.__file__).parent
 FLOORS = (
     ("errors", "geometry", "options"),
-    ("device", "_ext"),
-    ("codecs", "shards", "kernels", "storage", "ome"),
-    ("nifti", "nifti_write", "anatomy", "phantom"),
-    ("registry", "mosmed", "records", "store", "publish"),
-    ("airways", "lungs", "lesions", "transforms", "pictures", "agreement"),
+    ("_ext",),
+    ("shard_layout", "archive", "shards", "codecs", "kernels", "storage", "ome"),
+    ("nifti", "phantom"),
+    ("mosmed", "records", "store", "publish"),
+    ("sides", "airways", "pleura", "lungs", "opacity", "lesions", "montage", "pictures", "agreement"),
     ("conversion", "scoring", "exporting", "verification"),
-    ("schedule", "loader", "pipeline"),
+    ("schedule", "pipeline"),
     ("report", "reporting", "describe", "progress"),
     ("cli", "__main__", "__init__"),
 )

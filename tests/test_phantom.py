@@ -13,12 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from fastct import phantom_files as files
 from fastct.errors import DataSetError, OptionError
-from fastct.kernels.cpu import painting
-from fastct.kernels.cpu import phantom as kernels
-from fastct.outlines import unit_curves, upright
-from fastct.phantom import CLASS_COUNTS, class_mix, draw_study, iter_phantoms, write_phantoms
+from fastct.phantom import draw_study, files, iter_phantoms, painting, write_phantoms
+from fastct.phantom import voxels as kernels
+from fastct.phantom.drawing import CLASS_COUNTS, class_mix
+from fastct.phantom.outlines import unit_curves, upright
 
 SMALL = (24, 128, 128)
 TINY = (12, 64, 64)
@@ -203,7 +202,7 @@ def test_goes_on_after_an_interruption_to_the_same_bytes(small_set, tmp_path, mo
     with (tmp_path / files.PARTIAL).open("a", encoding="utf-8") as file:
         file.write("study_0004,CT-1,33")  # a line that was cut off
     drawn = []
-    monkeypatch.setattr("fastct.phantom.draw_study", lambda i, *a, **k: drawn.append(i) or draw_study(i, *a, **k))
+    monkeypatch.setattr("fastct.phantom.drawing.draw_study", lambda i, *a, **k: drawn.append(i) or draw_study(i, *a, **k))
     write_phantoms(tmp_path, studies=7, seed=11, shape=TINY)
     assert drawn == list(range(len(done), 7))
     assert contents(tmp_path) == contents(folder)

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from fastct.anatomy import HU
-from fastct.kernels.cpu import phantom as kernels
-from fastct.kernels.cpu.painting import LEFT, RIGHT
-from fastct.patient import Patient
+from fastct.phantom import voxels as kernels
+from fastct.phantom.anatomy import HU
+from fastct.phantom.painting import LEFT, RIGHT
+from fastct.phantom.patient import Patient
 
 Floats = NDArray[np.float64]
 Field = NDArray[np.float32]

@@ -10,15 +10,14 @@ import numpy as np
 from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 
-from fastct import phantom_files as files
-from fastct.chest import chest_layers
 from fastct.errors import OptionError
 from fastct.geometry import Geometry
-from fastct.kernels.cpu import painting
-from fastct.kernels.cpu import phantom as kernels
-from fastct.parenchyma import disease, healthy, vessel_tubes
-from fastct.patient import Patient, draw_patient
-from fastct.phantom_files import TruthRow
+from fastct.phantom import files, painting
+from fastct.phantom import voxels as kernels
+from fastct.phantom.chest import chest_layers
+from fastct.phantom.files import TruthRow
+from fastct.phantom.parenchyma import disease, healthy, vessel_tubes
+from fastct.phantom.patient import Patient, draw_patient
 
 # Studies of each class in MosMedData COVID19_1110 (doi:10.17816/DD46826).
 CLASS_COUNTS = {"CT-0": 254, "CT-1": 684, "CT-2": 125, "CT-3": 45, "CT-4": 2}

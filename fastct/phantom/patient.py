@@ -6,8 +6,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from fastct.anatomy import HALF_WIDTH_MM, HEIGHT_MM
-from fastct.kernels.cpu.painting import Frame
+from fastct.phantom.anatomy import HALF_WIDTH_MM, HEIGHT_MM
+from fastct.phantom.painting import Frame
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from fastct.kernels.cpu.painting import EDGE
+from fastct.phantom.painting import EDGE
 
 Floats = NDArray[np.float64]
 Slices16 = NDArray[np.int16]

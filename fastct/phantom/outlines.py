@@ -6,8 +6,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from fastct.kernels.cpu.painting import HARMONICS, TISSUE, Layers
-from fastct.patient import Patient
+from fastct.phantom.painting import HARMONICS, TISSUE, Layers
+from fastct.phantom.patient import Patient
 
 Floats = NDArray[np.float64]
 

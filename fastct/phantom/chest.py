@@ -6,10 +6,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from fastct import anatomy
-from fastct.anatomy import HALF_DEPTH_MM, HU
-from fastct.kernels.cpu.painting import LEFT, RIGHT, Layers
-from fastct.outlines import (
+from fastct.phantom import anatomy
+from fastct.phantom.anatomy import HALF_DEPTH_MM, HU
+from fastct.phantom.outlines import (
     BACK,
     FRONT,
     LEFT_X,
@@ -25,7 +24,8 @@ from fastct.outlines import (
     upright,
     within,
 )
-from fastct.patient import Patient
+from fastct.phantom.painting import LEFT, RIGHT, Layers
+from fastct.phantom.patient import Patient
 
 Floats = NDArray[np.float64]
 
