@@ -6,6 +6,7 @@ import fastct
 from benchmarks.common import phantom
 
 WINDOW_HU = (-1000, 400)
+SPACINGS_MM = {"8 x 1.5 x 1.5 mm": (8.0, 1.5, 1.5), "1.5 mm": (1.5, 1.5, 1.5)}
 
 
 class Window:
@@ -29,15 +30,16 @@ class Window:
 class Resample:
     """Window and trilinear resampling in one pass."""
 
-    params = [(8.0, 1.5, 1.5), (1.5, 1.5, 1.5)]
-    param_names = ["to_mm"]
+    params = list(SPACINGS_MM)
+    param_names = ["to"]
 
-    def setup(self, to_mm):
+    def setup(self, to):
+        self.to_mm = SPACINGS_MM[to]
         self.hu, self.spacing_mm = phantom().hu, phantom().geometry.spacing_mm
-        self.out = fastct.resample(self.hu, self.spacing_mm, to_mm, window_hu=WINDOW_HU)
+        self.out = fastct.resample(self.hu, self.spacing_mm, self.to_mm, window_hu=WINDOW_HU)
 
-    def time_fastct(self, to_mm):
-        fastct.resample(self.hu, self.spacing_mm, to_mm, window_hu=WINDOW_HU, out=self.out)
+    def time_fastct(self, to):
+        fastct.resample(self.hu, self.spacing_mm, self.to_mm, window_hu=WINDOW_HU, out=self.out)
 
-    def time_floor_memset(self, to_mm):
+    def time_floor_memset(self, to):
         self.out.fill(0)

@@ -8,12 +8,13 @@ from fastct.nifti import write_nifti
 from fastct.phantom import Phantom, draw_study
 
 SEED = 7
+SHAPE: tuple[int, int, int] | None = None  # as MosMedData has them; the test suite takes a small one
 
 
 @cache
 def phantom(category: str = "CT-2") -> Phantom:
     """A full-size synthetic chest with disease."""
-    return draw_study(0, SEED, category=category)
+    return draw_study(0, SEED, category=category, shape=SHAPE)
 
 
 @cache

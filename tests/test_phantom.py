@@ -202,7 +202,9 @@ def test_goes_on_after_an_interruption_to_the_same_bytes(small_set, tmp_path, mo
     with (tmp_path / files.PARTIAL).open("a", encoding="utf-8") as file:
         file.write("study_0004,CT-1,33")  # a line that was cut off
     drawn = []
-    monkeypatch.setattr("fastct.phantom.drawing.draw_study", lambda i, *a, **k: drawn.append(i) or draw_study(i, *a, **k))
+    monkeypatch.setattr(
+        "fastct.phantom.drawing.draw_study", lambda i, *a, **k: drawn.append(i) or draw_study(i, *a, **k)
+    )
     write_phantoms(tmp_path, studies=7, seed=11, shape=TINY)
     assert drawn == list(range(len(done), 7))
     assert contents(tmp_path) == contents(folder)
