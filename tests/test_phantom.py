@@ -1,8 +1,10 @@
 """Phantoms: what their truth promises, that the same seed gives the same bytes, and what is refused."""
 
 import csv
+import dataclasses
 import gzip
 import json
+import zipfile
 from pathlib import Path
 
 import nibabel as nib
@@ -157,6 +159,9 @@ def test_layout_registry_and_masks(small_set):
         assert set(np.unique(voxels)) == {0, 1}
         voxel_ml = np.prod(image.header.get_zooms()) / 1000
         assert row.lesion_ml == pytest.approx(voxels.sum() * voxel_ml, rel=1e-4, abs=2e-3)
+    with zipfile.ZipFile(folder / "dataset_registry.xlsx") as book:
+        assert {entry.date_time for entry in book.infolist()} == {files.ZIP_DATE}
+        assert book.read("docProps/core.xml").count(files.XLSX_DATE) == 2
     assert masks == len(list((folder / "masks").iterdir())) == 3
     assert "synthetic" in (folder / "README_EN.md").read_text(encoding="utf-8").lower()
 
@@ -194,13 +199,15 @@ def test_another_seed_gives_other_patients(small_set, tmp_path):
 
 
 def test_goes_on_after_an_interruption_to_the_same_bytes(small_set, tmp_path, monkeypatch):
-    folder, _ = small_set
+    folder, rows = small_set
     run = iter_phantoms(tmp_path, studies=7, seed=11, shape=TINY)
     done = [next(run) for _ in range(3)]
     run.close()
     assert not (tmp_path / "truth.csv").exists()
+    fourth = tmp_path / files.study_path(rows[3])
+    fourth.write_bytes((folder / files.study_path(rows[3])).read_bytes())
     with (tmp_path / files.PARTIAL).open("a", encoding="utf-8") as file:
-        file.write("study_0004,CT-1,33")  # a line that was cut off
+        file.write(",".join(map(str, dataclasses.astuple(rows[3])))[:-1])  # a line that was cut off
     drawn = []
     monkeypatch.setattr(
         "fastct.phantom.drawing.draw_study", lambda i, *a, **k: drawn.append(i) or draw_study(i, *a, **k)
@@ -215,7 +222,12 @@ def test_refuses_foreign_folders_and_keeps_foreign_files(small_set, tmp_path):
     with pytest.raises(DataSetError, match="no phantom set"):
         write_phantoms(tmp_path, studies=1, shape=TINY)
     assert contents(tmp_path) == {"thesis.txt": b"years of work"}
+    real = tmp_path / "studies" / "CT-1" / "study_0900.nii.gz"
+    real.parent.mkdir(parents=True)
+    real.write_bytes(b"a real scan")
     write_phantoms(tmp_path, studies=3, shape=TINY, overwrite=True)
+    assert real.read_bytes() == b"a real scan"
+    real.unlink()
     with pytest.raises(DataSetError, match="another phantom set"):
         write_phantoms(tmp_path, studies=1, seed=1, shape=TINY)
     write_phantoms(tmp_path, studies=1, seed=1, shape=TINY, overwrite=True)

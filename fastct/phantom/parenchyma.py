@@ -17,8 +17,8 @@ Field = NDArray[np.float32]
 
 # Hilum of each lung in the reference chest: x, y in mm, depth as a share of the lungs' height.
 HILUM = {RIGHT: (-46.0, -8.0, 0.50), LEFT: (46.0, -12.0, 0.48)}
-TREES = ((640, 0.0), (480, 9.0))  # ends of the arteries and veins of a lung; how much lower their root lies
-END_RADIUS_MM, MURRAY = 0.62, 2.6  # of the last branches; exponent of Murray's law, as measured in lungs
+TREES = ((760, 0.0), (560, 9.0))  # ends of the arteries and veins of a lung; how much lower their root lies
+END_RADIUS_MM, MURRAY = 0.66, 2.6  # of the last branches; exponent of Murray's law, as measured in lungs
 PLEURA_MM = 5.0  # no vessel ends nearer to the wall
 BRONCHUS_MM = 1.3  # arteries thicker than this go with a visible bronchus
 COARSE_MM = 4.0  # grid on which disease is laid out
