@@ -137,7 +137,8 @@ def test_projections_show_vessels_and_airways_but_not_the_chest_wall():
     hu, lungs, lesion = chest()
     hu[10, 30, 18:32] = 60  # a vessel across the right lung
     hu[8:22, 28:33, 38:42] = -1000  # the trachea, between the lungs
-    hu[:, 6:8] = 1000  # ribs
+    hu[:, 6:14] = 1000  # ribs
+    hu[:, 14] = np.where(lungs[:, 14], 300, hu[:, 14])  # and their partial volume in the lungs' rim
     pictures = study_pictures(hu, lungs, lesion, Geometry(SHAPE, LAS))
     mip = panel_pixels(pictures, "MIP")[..., 0].astype(int)
     height, width = mip.shape
