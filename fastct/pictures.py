@@ -244,21 +244,21 @@ def _planes(shown: _Shown, box: Box) -> list[Plane]:
 
 def _from_the_front(shown: _Shown, box: Box) -> tuple[list[Plane], NDArray[np.int64]]:
     """Maximum within the lungs, minimum within and between them, none without lungs; and the histograms."""
-    hu, lungs, lesion = (np.ascontiguousarray(array[box]) for array in shown[:3])
     low, high, width = HISTOGRAM_HU
-    rows, columns = (min(int(RIM_MM / shown.spacing_mm[n]), hu.shape[n]) for n in (1, 2))
     black = LUNG_WINDOW_HU[0]
-    *views, counts = lung_views(hu, lungs, lesion, (rows, columns), (low, high), black)
-    histograms = counts.reshape(2, -1, width).sum(axis=2)
+    hu = np.ascontiguousarray(shown.hu[box])
+    lungs, lesion = np.ascontiguousarray(shown.lungs[box]), np.ascontiguousarray(shown.lesion[box])
+    rows, columns = (min(int(RIM_MM / shown.spacing_mm[n]), hu.shape[n]) for n in (1, 2))
+    seen = lung_views(hu, lungs, lesion, (rows, columns), (low, high), black)
+    histograms = seen.counts.reshape(2, -1, width).sum(axis=2)
     if not hu.size:
         return [], histograms
-    frames = [np.full((len(shown.hu), shown.hu.shape[2]), empty, np.int16) for empty in (black, black, 0, 0)]
-    for frame, view in zip(frames, views, strict=True):
-        frame[box[0], box[2]] = view
-    brightest, darkest, outline, shadow = frames
-    sides = outline.astype(np.uint8)
-    spacing_mm = shown.spacing_mm[0], shown.spacing_mm[2]
+    framed = np.zeros((4, len(shown.hu), shown.hu.shape[2]), np.int16)
+    framed[:2] = black
+    framed[:, box[0], box[2]] = np.stack((seen.brightest, seen.darkest, seen.outline, seen.shadow))
+    brightest, darkest, outline, shadow = framed
+    sides, spacing_mm = outline.astype(np.uint8), (shown.spacing_mm[0], shown.spacing_mm[2])
     return [
         Plane("MIP", brightest, LUNG_WINDOW_HU, sides, shadow != 0, spacing_mm),
-        Plane("MinIP", darkest, MINIP_WINDOW_HU, sides, shadow < 0, spacing_mm),
+        Plane("MinIP", darkest, MINIP_WINDOW_HU, sides, np.zeros(shadow.shape, np.bool_), spacing_mm),
     ], histograms

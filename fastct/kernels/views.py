@@ -50,8 +50,8 @@ def lung_views(
     >>> hu = np.array([[[-900, 40, -800]]], np.int16)
     >>> lungs = np.array([[[1, 0, 2]]], np.uint8)
     >>> seen = lung_views(hu, lungs, lungs == 2, (0, 0), (-1000, 200), -1350)
-    >>> seen.brightest.tolist(), seen.darkest.tolist(), seen.outline.tolist(), seen.counts.sum(axis=1).tolist()
-    ([[-900, -1350, -800]], [[-900, 40, -800]], [[1, 0, 2]], [2, 1])
+    >>> seen.brightest.tolist(), seen.darkest.tolist(), seen.counts.sum(axis=1).tolist()
+    ([[-900, -1350, -800]], [[-900, 40, -800]], [2, 1])
     """
     for name, array, dtype in (("hu", hu, "int16"), ("lungs", lungs, "uint8"), ("lesion", lesion, "bool")):
         if array.ndim != 3 or array.shape != hu.shape or array.dtype != dtype:
