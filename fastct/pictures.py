@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastct.errors import ArrayError, StoreError
 from fastct.geometry import Geometry
+from fastct.kernels.views import lung_views
 from fastct.montage import Mask, Panel, Pixels, Plane, draw_montage, draw_thumbnail
 
 LUNG_WINDOW_HU = (-1350, 150)
@@ -27,7 +28,7 @@ BODY_SHARE = 0.15
 """A row is body while it holds this share of the fullest row's tissue: wires, cloth and table do not."""
 
 BODY_STEP = 4
-"""The body is looked for on every fourth row and column: it need not be found to the voxel."""
+"""The body is looked for on every fourth row and column of every other slice: it need not be exact."""
 
 BODY_MARGIN_MM = 6.0
 """Room left around the body, so that the skin is seen to end."""
@@ -134,7 +135,7 @@ def study_pictures(
     Raises
     ------
     ArrayError
-        If an array is not NumPy, not of the geometry's shape, or `hu` not int16.
+        If an array is not NumPy, not of the geometry's shape, or of another dtype.
 
     Examples
     --------
@@ -149,10 +150,10 @@ def study_pictures(
     shown = _around_body(_as_looked_at(hu, lungs, lesion, geometry))
     box = _box_of(shown.lungs)
     planes = _planes(shown, box)
-    projections = _projections(shown, box) if box else []
+    projections, counts = _from_the_front(shown, box)
     montage, overlay, size_px, panels = draw_montage(planes + projections)
-    counts = _histograms(shown, box) if box else ((0,) * (len(histogram_edges_hu()) - 1),) * 2
-    return StudyPictures(draw_thumbnail(planes[0]), montage, overlay, size_px, panels, *counts)
+    histograms = (tuple(line) for line in counts.tolist())
+    return StudyPictures(draw_thumbnail(planes[0]), montage, overlay, size_px, panels, *histograms)
 
 
 def _as_looked_at(hu: NDArray[np.int16], lungs: Pixels, lesion: Pixels | None, geometry: Geometry) -> _Shown:
@@ -160,8 +161,9 @@ def _as_looked_at(hu: NDArray[np.int16], lungs: Pixels, lesion: Pixels | None, g
         if not isinstance(array, np.ndarray) or array.shape != geometry.shape:
             found = f"it is {type(array).__name__} of shape {getattr(array, 'shape', None)}"
             raise ArrayError(name, f"{found}, the study has {geometry.shape}", "Give NumPy arrays of it")
-    if hu.dtype != np.int16:
-        raise ArrayError("hu", f"its dtype is {hu.dtype}, not int16", "Give Hounsfield units as stored")
+    if hu.dtype != np.int16 or lungs.dtype != np.uint8:
+        found = f"their dtypes are {hu.dtype} and {lungs.dtype}, not int16 and uint8"
+        raise ArrayError("hu and lungs", found, "Give Hounsfield units and labels as stored")
     ill = np.broadcast_to(np.False_, geometry.shape) if lesion is None else lesion != 0
     axes, signs = geometry.anatomical_axes
     stored = tuple(
@@ -174,7 +176,7 @@ def _as_looked_at(hu: NDArray[np.int16], lungs: Pixels, lesion: Pixels | None, g
 
 def _around_body(shown: _Shown) -> _Shown:
     """The rows and columns that hold the lungs and the body around them, and a margin; every slice."""
-    tissue = _count_down(shown.hu[:, ::BODY_STEP, ::BODY_STEP] > BODY_HU)
+    tissue = _count_down(shown.hu[::2, ::BODY_STEP, ::BODY_STEP] > BODY_HU)
     lungs = shown.lungs.max(axis=0)
     box = [slice(None)]
     for axis in (1, 2):
@@ -195,14 +197,17 @@ def _body_ends(tissue: NDArray[np.unsignedinteger[Any]], lungs: NDArray[np.intp]
     return int(first) * BODY_STEP, int(last) * BODY_STEP + BODY_STEP - 1
 
 
-def _box_of(lungs: Pixels) -> Box | None:
-    """The smallest box that holds all lung voxels; None without any."""
-    front, above = lungs.max(axis=1), lungs.max(axis=0)
-    if not above.any():
-        return None
-    ends = (np.flatnonzero(p)[[0, -1]] for p in (front.any(axis=1), above.any(axis=1), above.any(axis=0)))
-    slices, rows, columns = (slice(int(first), int(last) + 1) for first, last in ends)
-    return slices, rows, columns
+def _box_of(lungs: Pixels) -> Box:
+    """The smallest box that holds all lung voxels; an empty one without any."""
+    above = lungs.max(axis=0)
+    rows, columns = _ends(above.any(axis=1)), _ends(above.any(axis=0))
+    return _ends(np.array([plane.any() for plane in lungs[:, rows, columns]])), rows, columns
+
+
+def _ends(profile: Mask) -> slice:
+    """From the first to the last set place."""
+    places = np.flatnonzero(profile)
+    return slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, 0)
 
 
 def _count_down(mask: Mask) -> NDArray[np.unsignedinteger[Any]]:
@@ -221,16 +226,11 @@ def _fullest(mask: Mask) -> tuple[int, int, int] | None:
     return int(np.argmax(slices)), int(columns.sum(axis=1).argmax()), int(columns.sum(axis=0).argmax())
 
 
-def _fullest_of_lungs(lungs: Pixels, box: Box | None) -> tuple[int, int, int]:
-    within = _fullest(lungs[box] != 0) if box else None
-    if box is None or within is None:
-        z, y, x = lungs.shape
-        return z // 2, y // 2, x // 2
-    return within[0] + box[0].start, within[1] + box[1].start, within[2] + box[2].start
-
-
-def _planes(shown: _Shown, box: Box | None) -> list[Plane]:
-    at = _fullest(shown.lesion) or _fullest_of_lungs(shown.lungs, box)
+def _planes(shown: _Shown, box: Box) -> list[Plane]:
+    at = _fullest(shown.lesion)
+    if at is None and (within := _fullest(shown.lungs[box] != 0)):
+        at = tuple(place + part.start for place, part in zip(within, box, strict=True))
+    at = at or tuple(n // 2 for n in shown.hu.shape)
     planes = []
     for axis, name in enumerate(("axial", "coronal", "sagittal")):
         hu, lungs, lesion = (np.moveaxis(array, axis, 0)[at[axis]] for array in shown[:3])
@@ -242,56 +242,23 @@ def _planes(shown: _Shown, box: Box | None) -> list[Plane]:
     return planes
 
 
-def _projections(shown: _Shown, box: Box) -> list[Plane]:
-    """Maximum within the lungs, and minimum within and between them, from front to back."""
-    hu, inside = shown.hu[box], shown.lungs[box] != 0
-    rim = [int(RIM_MM / mm) for mm in shown.spacing_mm[1:]]
+def _from_the_front(shown: _Shown, box: Box) -> tuple[list[Plane], NDArray[np.int64]]:
+    """Maximum within the lungs, minimum within and between them, none without lungs; and the histograms."""
+    low, high, width = HISTOGRAM_HU
     black = LUNG_WINDOW_HU[0]
-    brightest = np.max(hu, axis=1, where=_eroded(inside, *rim), initial=black)
-    between = _eroded(_filled_sideways(inside), *rim)
-    darkest = np.min(hu, axis=1, where=between, initial=np.iinfo(np.int16).max)
-    darkest[~between.any(axis=1)] = black
-    frame = np.full((2, len(shown.hu), shown.hu.shape[2]), black, np.int16)
-    frame[:, box[0], box[2]] = brightest, darkest
-    marks = np.zeros((3, *frame.shape[1:]), np.uint8)
-    marks[:2, box[0], box[2]] = shown.lungs[box].max(axis=1), shown.lesion[box].view(np.uint8).max(axis=1)
-    outline, shadow, nothing = marks[0], marks[1] != 0, marks[2] != 0
-    spacing_mm = shown.spacing_mm[0], shown.spacing_mm[2]
+    hu = np.ascontiguousarray(shown.hu[box])
+    lungs, lesion = np.ascontiguousarray(shown.lungs[box]), np.ascontiguousarray(shown.lesion[box])
+    rows, columns = (min(int(RIM_MM / shown.spacing_mm[n]), hu.shape[n]) for n in (1, 2))
+    seen = lung_views(hu, lungs, lesion, (rows, columns), (low, high), black)
+    histograms = seen.counts.reshape(2, -1, width).sum(axis=2)
+    if not hu.size:
+        return [], histograms
+    framed = np.zeros((4, len(shown.hu), shown.hu.shape[2]), np.int16)
+    framed[:2] = black
+    framed[:, box[0], box[2]] = np.stack((seen.brightest, seen.darkest, seen.outline, seen.shadow))
+    brightest, darkest, outline, shadow = framed
+    sides, spacing_mm = outline.astype(np.uint8), (shown.spacing_mm[0], shown.spacing_mm[2])
     return [
-        Plane("MIP", frame[0], LUNG_WINDOW_HU, outline, shadow, spacing_mm),
-        Plane("MinIP", frame[1], MINIP_WINDOW_HU, outline, nothing, spacing_mm),
-    ]
-
-
-def _filled_sideways(mask: Mask) -> Mask:
-    """All voxels between the first and the last set one of their row."""
-    last = mask.shape[2] - 1
-    column = np.arange(last + 1, dtype=np.int16)
-    first_set, last_set = mask.argmax(axis=2), last - mask[:, :, ::-1].argmax(axis=2)
-    first_set[~mask.any(axis=2)] = last + 1
-    filled: Mask = column >= first_set.astype(np.int16)[..., np.newaxis]
-    filled &= column <= last_set.astype(np.int16)[..., np.newaxis]
-    return filled
-
-
-def _eroded(mask: Mask, rows: int, columns: int) -> Mask:
-    """Set voxels whose neighbours that many rows and columns away, in the same slice, are set too."""
-    kept = mask.copy()
-    for axis, far in ((1, rows), (2, columns)):
-        was, now = np.moveaxis(mask, axis, 0), np.moveaxis(kept, axis, 0)
-        if far:
-            now[far:] &= was[:-far]
-            now[:-far] &= was[far:]
-            now[:far] = now[-far:] = False
-    return kept
-
-
-def _histograms(shown: _Shown, box: Box) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Voxels of the lungs, and of the lesion in them, per bin of HU."""
-    first, last, width = HISTOGRAM_HU
-    bins = (last - first) // width
-    inside = shown.lungs[box] != 0
-    at = (np.clip(shown.hu[box][inside], first, last - 1) - np.int16(first)) // np.int16(width)
-    at += shown.lesion[box][inside] * np.int16(bins)
-    healthy, ill = np.bincount(at, minlength=2 * bins).reshape(2, bins)
-    return tuple((healthy + ill).tolist()), tuple(ill.tolist())
+        Plane("MIP", brightest, LUNG_WINDOW_HU, sides, shadow != 0, spacing_mm),
+        Plane("MinIP", darkest, MINIP_WINDOW_HU, sides, np.zeros(shadow.shape, np.bool_), spacing_mm),
+    ], histograms

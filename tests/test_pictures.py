@@ -11,6 +11,7 @@ from PIL import Image
 
 from fastct.errors import ArrayError, StoreError
 from fastct.geometry import Geometry
+from fastct.kernels.views import lung_views
 from fastct.montage import LESION_EDGE, OVERLAY_RGBA
 from fastct.pictures import StudyPictures, histogram_edges_hu, study_pictures
 
@@ -137,7 +138,8 @@ def test_projections_show_vessels_and_airways_but_not_the_chest_wall():
     hu, lungs, lesion = chest()
     hu[10, 30, 18:32] = 60  # a vessel across the right lung
     hu[8:22, 28:33, 38:42] = -1000  # the trachea, between the lungs
-    hu[:, 6:8] = 1000  # ribs
+    hu[:, 6:14] = 1000  # ribs
+    hu[:, 14] = np.where(lungs[:, 14], 300, hu[:, 14])  # and their partial volume in the lungs' rim
     pictures = study_pictures(hu, lungs, lesion, Geometry(SHAPE, LAS))
     mip = panel_pixels(pictures, "MIP")[..., 0].astype(int)
     height, width = mip.shape
@@ -165,6 +167,48 @@ def test_histograms_count_every_lung_voxel_once(seed):
     ):
         expected, _ = np.histogram(np.clip(hu[mask], edges[0], edges[-1] - 1), edges)
         assert list(counts) == expected.tolist()
+
+
+def eroded(mask, rim):
+    """Voxels whose neighbours `rim` rows and columns away are set, in plain NumPy."""
+    kept = mask.copy()
+    for axis, far in ((1, rim[0]), (2, rim[1])):
+        for way in (far, -far):
+            ahead = np.zeros_like(mask)
+            inner = [slice(None)] * 3
+            inner[axis] = (
+                slice(far, mask.shape[axis]) if way > 0 else slice(0, max(mask.shape[axis] - far, 0))
+            )
+            ahead[tuple(inner)] = np.roll(mask, way, axis)[tuple(inner)]
+            kept &= ahead
+    return kept
+
+
+@given(
+    shape=st.tuples(*[st.integers(0, 9)] * 3),
+    rim=st.tuples(*[st.integers(0, 3)] * 2),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None)
+def test_views_agree_with_plain_numpy(shape, rim, seed):
+    generator = np.random.default_rng(seed)
+    hu = generator.integers(-1100, 300, shape).astype(np.int16)
+    lungs = (generator.integers(1, 3, shape) * (generator.random(shape) < 0.8)).astype(np.uint8)
+    lesion = generator.random(shape) < 0.1
+    rim = tuple(min(far, n) for far, n in zip(rim, shape[1:], strict=True))
+    brightest, darkest, outline, shadow, counts = lung_views(hu, lungs, lesion, rim, (-1000, 200), -1350)
+    inside = lungs > 0
+    between = (
+        np.maximum.accumulate(inside, axis=2) & np.maximum.accumulate(inside[..., ::-1], axis=2)[..., ::-1]
+    )
+    expected = np.max(hu, axis=1, where=eroded(inside, rim), initial=-1350)
+    np.testing.assert_array_equal(brightest, expected)
+    expected = np.min(hu, axis=1, where=eroded(between, rim), initial=32767)
+    np.testing.assert_array_equal(darkest, np.where(expected == 32767, -1350, expected))
+    np.testing.assert_array_equal(outline, lungs.max(axis=1, initial=0))
+    np.testing.assert_array_equal(shadow, lesion.any(axis=1))
+    for line, mask in zip(counts, (inside, inside & lesion), strict=True):
+        np.testing.assert_array_equal(line, np.bincount(np.clip(hu[mask], -1000, 199) + 1000, minlength=1200))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 64, 64), (200, 3, 3), (2, 1, 300)])
@@ -218,6 +262,8 @@ def test_arrays_of_another_study_are_refused():
         study_pictures(hu, lungs, lesion[:, 1:], geometry)
     with pytest.raises(ArrayError, match="hu"):
         study_pictures(hu.tolist(), lungs, lesion, geometry)
+    with pytest.raises(ArrayError, match="shape"):
+        lung_views(hu, lungs[1:], lesion > 0, (1, 1), (-1000, 200), -1350)
     with pytest.raises(ArrayError, match="int16"):
         study_pictures(hu.astype(np.float32), lungs, lesion, geometry)
 
