@@ -24,7 +24,7 @@ def find_midline(air: Bits, body: Bits, spacing_mm: Spacing) -> int:
     pieces, trunk = masks.find_pieces(air), masks.find_pieces(body)
     columns = air.shape[2] * masks.WORD_BITS
     if not len(trunk):
-        return columns // 2
+        return int(columns // 2)
     starts, stops = (np.bincount(pieces.spans[:, end], minlength=columns + 1) for end in (0, 1))
     width = max(int(PROFILE_MM / spacing_mm[2]), 1)
     profile = np.convolve(np.cumsum(starts - stops)[:columns], np.full(width, 1.0 / width))
