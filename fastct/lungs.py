@@ -12,18 +12,19 @@ from fastct.errors import ArrayError
 from fastct.geometry import Geometry
 from fastct.kernels import masks
 from fastct.kernels.masks import Bits, Pieces
-from fastct.pleura import beyond_hila, bridge_slices, close_notches, fill_gaps
+from fastct.pleura import bridge_slices, close_notches, fill_gaps
 from fastct.sides import cut_apart, find_midline, walk_sides
 
 Spacing = tuple[float, float, float]
 
 BODY_HU = -400  # half-way between lung and soft tissue: the skin, and the inner wall of the chest
-EDGE_HU = -220  # experts draw the lung's border here, well into partial volume (measured on LCTSC contours)
+EDGE_HU = -190  # experts draw the lung's border here, well into partial volume (measured on LCTSC contours)
+THIN_MM = 3.0  # half thickness of what experts leave out: tips of recesses, clefts beside hilar vessels
 AERATED_HU = -500  # lung that holds more air than tissue: tells a lung's own density
 TABLE_MM = 4.0  # half thickness of what is cut off the body: table, tubes, folds of cloth
 SPIKE_MM = 1.5  # half thickness of bridges that are cut: pleural partial volume between lung and bowel
 PIECE_MM2 = 25.0  # smallest piece of lung in a slice
-GAS_MIX = 0.5  # gas is darker than half-way between the lung's own median and GAS_HU
+GAS_MIX = 0.6  # gas is darker than this far on the way from the lung's own median to GAS_HU
 GAS_HU = -1000
 SMALL_ML = 1000.0  # both lungs of an adult hold more, even breathed out
 SMALL_SIDE = 0.15  # share of both lungs; a left lung is about 45 % of them
@@ -153,11 +154,12 @@ def _find_lungs(hu: NDArray[np.int16], spacing_mm: Spacing, options: LungOptions
     if not side.any():
         return right, left
     if options.keep_consolidation:
-        allowed = beyond_hila(body.shape, middle, spacing_mm[2]) & body & ~airways
-        right, left = (bridge_slices(lung, allowed, spacing_mm[0]) for lung in (right, left))
+        right, left = (bridge_slices(one, body & ~airways, middle, spacing_mm) for one in (right, left))
     right, left = close_notches(right, left, spacing_mm)
     right, left = fill_gaps(right, left, spacing_mm, options.keep_consolidation)
-    return right & body, left & body & ~right
+    # Thin parts go last: between lesions that were filled, a thin septum of lung is thin no more.
+    right, left = (masks.open_slices(one & body, masks.disc(THIN_MM, spacing_mm)) for one in (right, left))
+    return right, left & ~right
 
 
 def _find_body(tissue: Bits, spacing_mm: Spacing) -> Bits:

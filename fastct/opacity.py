@@ -24,8 +24,9 @@ DENSE_HU = -130  # above: vessel or consolidation, never ground glass by itself 
 WINDOW_MM = 4.5  # reach of the window that an opacity fills and a vessel's blurred ring does not
 FILLED_TENTHS = 7  # of that window
 NEAR_MM = 8.0  # dense pixels count when this near to ground glass
-THICK_MM = 10.0  # ... or in bodies that reach this far to all sides: no vessel in the lung does
-DOME_REACH_MM = 3.0  # an opacity in the slice above this near says that this is no diaphragm
+CORE_MM = 4.0  # ... or around bodies this thick to all sides: so thick are vessels in the hila only
+HALO_MM = 3.0  # what such a body's blurred border reaches beyond it
+CAP_REACH_MM = 3.0  # an opacity this near in the slice beyond says that this is not the end of the lung
 CLOSE_MM = 2.0  # vessels and noise holes inside a lesion belong to it
 SPECK_ML = 0.5  # smaller bodies are dropped
 MOST_REACH = 40  # pixels, which keeps window sums below 2 ** 16
@@ -81,7 +82,7 @@ def _find_opacities(hu: NDArray[np.int16], lung: Bits, geometry: Geometry) -> Bi
     opaque, dense = masks.means_above(hu, inner, window, levels.astype(np.int16)) & lung
     found = _plateaus(opaque, dense, lung, spacing_mm)
     found |= masks.dilate(found & inner, masks.square(RIM_MM + 0.8, spacing_mm)) & lung & ~inner
-    found = _without_domes(found, lung, spacing_mm)
+    found = _without_caps(found, lung, spacing_mm)
     found = masks.close_slices(found, masks.square(CLOSE_MM, spacing_mm)) & lung
     bodies = masks.find_pieces(found, through_slices=True)
     return bodies.paint(bodies.area * geometry.voxel_ml >= SPECK_ML)
@@ -123,13 +124,20 @@ def _plateaus(opaque: Bits, dense: Bits, lung: Bits, spacing_mm: Spacing) -> Bit
     glass = masks.share_above(opaque & ~dense, lung, FILLED_TENTHS, window)
     found = masks.dilate(glass, masks.square(WINDOW_MM, spacing_mm)) & opaque
     found |= dense & masks.dilate(glass, masks.square(WINDOW_MM + NEAR_MM, spacing_mm))
-    thick = masks.erode(dense, masks.square(THICK_MM, spacing_mm))
-    return found | (masks.dilate(thick, masks.square(THICK_MM + 1.0, spacing_mm)) & opaque)
+    cores = masks.erode(dense, masks.disc(CORE_MM, spacing_mm))
+    return found | (masks.dilate(cores, masks.disc(CORE_MM + HALO_MM, spacing_mm)) & opaque)
 
 
-def _without_domes(found: Bits, lung: Bits, spacing_mm: Spacing) -> Bits:
-    """Less what rests on no lung and has no opacity above it: the diaphragm, blurred by thick slices."""
-    rests, continues = np.full_like(lung, ~np.uint64(0)), np.zeros_like(lung)
-    rests[1:] = lung[:-1]
-    continues[:-1] = masks.dilate(found, masks.square(DOME_REACH_MM, spacing_mm))[1:]
-    return found & (rests | continues)
+def _without_caps(found: Bits, lung: Bits, spacing_mm: Spacing) -> Bits:
+    """Less what ends with the lung: thick slices blur the diaphragm's dome, and the apex of the lung.
+
+    An opacity stays where, both below and above, lung goes on or another opacity lies near; as a whole if
+    most of it does.
+    """
+    near = masks.dilate(found, masks.square(CAP_REACH_MM, spacing_mm))
+    goes_on = near | lung
+    stays = found.copy()  # the scan's own ends say nothing
+    stays[1:] &= goes_on[:-1]
+    stays[:-1] &= goes_on[1:]
+    pieces = masks.find_pieces(found)
+    return stays | pieces.paint(2 * pieces.count_inside(stays) > pieces.area)

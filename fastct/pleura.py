@@ -9,9 +9,11 @@ from fastct.sides import beside
 
 Spacing = tuple[float, float, float]
 
-BRIDGE_MM = 24.0  # height of a lesion that is bridged from lung below to lung above it
-BRIDGE_SIDE_MM = 60.0  # only this far from the midline: the hila stay out
-CLOSE_MM = 5.0  # vessels and notches of the border that belong to the lung
+BRIDGE_MM = 72.0  # a lesion is bridged where lung of its side lies this near, both below and above
+BRIDGE_CORE_MM = 5.0  # half thickness that tells a lesion from a vessel
+BRIDGE_FROM_MM = 70.0  # from the midline: a lesion has a core here, beyond all hilar vessels
+HILA_MM = (70.0, 50.0)  # half axes, front to back and sideways, of the ellipse that no bridge enters
+CLOSE_MM = 2.5  # vessels and notches of the border that belong to the lung
 POCKET_MM2 = (15.0, 6000.0)  # of the gaps between lung and hull: less is nothing, more is heart or liver
 SMALL_MM2 = 400.0  # a hole up to this size is lung wherever it lies
 DOME_TOP = 0.5  # diaphragm is looked for in this lower part of the lungs
@@ -19,19 +21,31 @@ UNSUPPORTED = 0.6  # share without lung in the slice below that makes a gap a di
 TAPER, DOME_SLICES = 0.8, 2  # a dome shrinks from slice to slice, and is closed within so many slices
 
 
-def bridge_slices(side: Bits, allowed: Bits, slice_mm: float) -> Bits:
-    """Fill what has lung of the same side both above and below within BRIDGE_MM."""
+def bridge_slices(side: Bits, body: Bits, middle: int, spacing_mm: Spacing) -> Bits:
+    """Fill lesions that have lung of the same side both below and above them.
+
+    The hila have that too. They are told from lesions by place: a lesion is thick somewhere beyond them.
+    """
     below, above = side.copy(), side.copy()
-    for step in range(1, min(round(BRIDGE_MM / slice_mm), len(side) - 1) + 1):
+    for step in range(1, min(round(BRIDGE_MM / spacing_mm[0]), len(side) - 1) + 1):
         below[step:] |= side[:-step]
         above[:-step] |= side[step:]
-    return side | (below & above & allowed)
+    gaps = masks.find_pieces(below & above & ~side & body & _outside_hila(side, middle, spacing_mm))
+    far = BRIDGE_FROM_MM / spacing_mm[2]
+    outer = beside(side.shape, middle - far, left=False) | beside(side.shape, middle + far, left=True)
+    cores = masks.erode(gaps.paint(np.ones(len(gaps), bool)), masks.disc(BRIDGE_CORE_MM, spacing_mm))
+    return side | gaps.paint(gaps.count_inside(cores & outer) > 0)
 
 
-def beyond_hila(shape: tuple[int, ...], middle: int, pixel_mm: float) -> Bits:
-    """Bit mask of all that lies farther than BRIDGE_SIDE_MM from the midline."""
-    reach = BRIDGE_SIDE_MM / pixel_mm
-    return beside(shape, middle - reach, left=False) | beside(shape, middle + reach, left=True)
+def _outside_hila(side: Bits, middle: int, spacing_mm: Spacing) -> Bits:
+    """Bit mask of all outside an ellipse about the hila, at the middle of the lung from back to front."""
+    _, rows, words = side.shape
+    pieces = masks.find_pieces(side)
+    level = float((pieces.box[:, :2].mean(axis=1) * pieces.area).sum() / max(pieces.area.sum(), 1))
+    dy = (np.arange(rows) - level) * spacing_mm[1] / HILA_MM[0]
+    dx = (np.arange(words * masks.WORD_BITS) - middle) * spacing_mm[2] / HILA_MM[1]
+    outside = np.add.outer(dy**2, dx**2) > 1.0
+    return np.broadcast_to(np.packbits(outside, axis=1, bitorder="little").view(np.uint64), side.shape)
 
 
 def close_notches(right: Bits, left: Bits, spacing_mm: Spacing) -> tuple[Bits, Bits]:
