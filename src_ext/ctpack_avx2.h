@@ -190,10 +190,10 @@ FASTCT_AVX2 void restore_any(const PackedPlane& plane, const Rows& rows, PlaneSc
     }
 }
 
-// ---- rows of 64 voxels: the row of differences stays in registers -----------------------------------------
+// ---- rows of strips of 64 voxels --------------------------------------------------------------------------
 //
-// Vector k holds columns 8 k to 8 k + 7 in its low half and columns 32 + 8 k on in its high half, so that
-// neighbours and running sums pass from vector to vector without leaving their half.
+// Vector k of a strip holds its columns 8 k to 8 k + 7 in its low half and 32 + 8 k to 39 + 8 k in its high half, so
+// that neighbours and running sums pass from vector to vector without leaving their half.
 
 struct Row64 {
     __m256i v[4];
@@ -201,9 +201,10 @@ struct Row64 {
 
 FASTCT_AVX2 __m256i first_column() { return _mm256_set_epi64x(0, 0, 0, 0xffff); }
 
-FASTCT_AVX2 Row64 next_edges(const Row64& above, const Row64& residuals) {
-    const __m256i before = _mm256_permute2x128_si256(above.v[3], flipped(), 0x02);  // columns 24 to 31, moved up
-    const __m256i after = _mm256_permute2x128_si256(above.v[0], flipped(), 0x21);   // columns 32 to 39, moved down
+// `before` and `after` are the last vector of the strip to the left and the first of that to the right, in the row above.
+FASTCT_AVX2 Row64 next_edges(const Row64& above, __m256i before, __m256i after, const Row64& residuals) {
+    before = _mm256_permute2x128_si256(above.v[3], before, 0x03);  // columns -8 to -1, 24 to 31
+    after = _mm256_permute2x128_si256(above.v[0], after, 0x21);    // columns 32 to 39, 64 to 71
     Row64 edges;
 #pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) {
@@ -211,30 +212,36 @@ FASTCT_AVX2 Row64 next_edges(const Row64& above, const Row64& residuals) {
         const __m256i right = _mm256_alignr_epi8(k < 3 ? above.v[k + 1] : after, above.v[k], 2);
         edges.v[k] = _mm256_add_epi16(residuals.v[k], expected(left, above.v[k], right));
     }
-    const __m256i none = _mm256_and_si256(first_column(), flipped());
-    edges.v[0] = _mm256_or_si256(_mm256_andnot_si256(first_column(), edges.v[0]), none);
     return edges;
 }
 
-// `first`, with its sign bits flipped like those of the differences, holds the row's first voxel in its first lane.
-FASTCT_AVX2 void store_sums(const Row64& edges, __m256i first, int16_t* out) {
+// The first column of a row has no difference from the left.
+FASTCT_AVX2 void clear_first(Row64& edges) {
+    const __m256i none = _mm256_and_si256(first_column(), flipped());
+    edges.v[0] = _mm256_or_si256(_mm256_andnot_si256(first_column(), edges.v[0]), none);
+}
+
+// `start` goes, by way of the first lane, to all sums; its sign bits are flipped like those of the differences.
+// Returns the last sum in all lanes.
+FASTCT_AVX2 __m256i store_sums(const Row64& edges, __m256i start, int16_t* out) {
     __m256i sums[4], carry = _mm256_setzero_si256();
 #pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) {
-        __m256i sum = k ? _mm256_xor_si256(edges.v[k], flipped()) : _mm256_add_epi16(edges.v[0], first);
+        __m256i sum = k ? _mm256_xor_si256(edges.v[k], flipped()) : _mm256_add_epi16(edges.v[0], start);
         sum = _mm256_add_epi16(sum, _mm256_slli_si256(sum, 2));
         sum = _mm256_add_epi16(sum, _mm256_slli_si256(sum, 4));
         sum = _mm256_add_epi16(sum, _mm256_slli_si256(sum, 8));
         sums[k] = _mm256_add_epi16(sum, carry);
         carry = _mm256_shuffle_epi8(sums[k], _mm256_set1_epi16(0x0f0e));
     }
-    carry = _mm256_permute2x128_si256(carry, carry, 0x00);  // the sum of columns 0 to 31
+    const __m256i low_sum = _mm256_permute2x128_si256(carry, carry, 0x00);
 #pragma GCC unroll 2
     for (int k = 0; k < 4; k += 2) {
         store(out + 8 * k, _mm256_permute2x128_si256(sums[k], sums[k + 1], 0x20));
         const __m256i high = _mm256_permute2x128_si256(sums[k], sums[k + 1], 0x31);
-        store(out + 32 + 8 * k, _mm256_add_epi16(high, carry));
+        store(out + 32 + 8 * k, _mm256_add_epi16(high, low_sum));
     }
+    return _mm256_add_epi16(low_sum, _mm256_permute2x128_si256(carry, carry, 0x11));
 }
 
 // Whether one of eight widths is not narrow: 10 and more have bit 3 set, and bit 2 or 1.
@@ -270,34 +277,85 @@ FASTCT_AVX2 const uint8_t* unpack_any_rows(const uint8_t* in, uint32_t codes, Ro
     return in;
 }
 
-// Rows of a volume lie too far apart for the processor to foresee: without this, a whole read waits for memory.
-FASTCT_AVX2 void fetch_row(const char* row) {
-    __builtin_prefetch(row, 1);
-    __builtin_prefetch(row + 64, 1);
+FASTCT_AVX2 const uint8_t* unpack_strip(const uint8_t* in, const uint8_t* widths, Row64* two) {
+    uint32_t codes;
+    std::memcpy(&codes, widths, 4);
+    return any_broad(codes) ? unpack_any_rows(in, codes, two[0], two[1]) : unpack_narrow_rows(in, codes, two[0], two[1]);
 }
 
-FASTCT_AVX2 void restore_64(const PackedPlane& plane, const Rows& rows) {
+// Rows of a volume lie too far apart for the processor to foresee: without this, a whole read waits for memory.
+FASTCT_AVX2 void fetch_row(const int16_t* row, size_t width, ptrdiff_t ahead_bytes) {
+    for (size_t x = 0; x < width; x += 32)
+        __builtin_prefetch(reinterpret_cast<const char*>(row + x) + ahead_bytes, 1);
+}
+
+FASTCT_AVX2 __m256i flipped_first(int16_t first) {
+    return _mm256_xor_si256(_mm256_and_si256(_mm256_set1_epi16(first), first_column()), flipped());
+}
+
+FASTCT_AVX2 void restore_strip(const PackedPlane& plane, const Rows& rows) {
     const uint8_t* in = plane.body;
-    __m256i first = _mm256_xor_si256(_mm256_and_si256(_mm256_set1_epi16(plane.first), first_column()), flipped());
+    __m256i first = flipped_first(plane.first);
     Row64 edges = {{flipped(), flipped(), flipped(), flipped()}}, two[2];
     for (size_t y = 0; y < rows.end; y += 2) {
-        uint32_t codes;
-        std::memcpy(&codes, plane.widths + 2 * y, 4);
-        in = any_broad(codes) ? unpack_any_rows(in, codes, two[0], two[1]) : unpack_narrow_rows(in, codes, two[0], two[1]);
+        in = unpack_strip(in, plane.widths + 2 * y, two);
         for (size_t k = 0; k < 2 && y + k < rows.end; ++k) {
             first = _mm256_add_epi16(first, _mm256_and_si256(two[k].v[0], first_column()));
-            edges = next_edges(edges, two[k]);
+            edges = next_edges(edges, flipped(), flipped(), two[k]);
+            clear_first(edges);
             if (int16_t* out = rows.at(y + k)) {
-                fetch_row(reinterpret_cast<const char*>(out) + rows.ahead_bytes);
+                fetch_row(out, 64, rows.ahead_bytes);
                 store_sums(edges, first, out);
             }
         }
     }
 }
 
+FASTCT_AVX2 Row64 load_row64(const int16_t* p) { return {{load(p), load(p + 16), load(p + 32), load(p + 48)}}; }
+FASTCT_AVX2 void store_row64(int16_t* p, const Row64& row) {
+    for (int k = 0; k < 4; ++k) store(p + 16 * k, row.v[k]);
+}
+
+// A row of several strips: differences go through memory, vector by vector, and the last sum from strip to strip.
+FASTCT_AVX2 void restore_row64(const int16_t* in, const int16_t* above, int16_t* edges, int16_t* out, size_t width, int16_t first) {
+    __m256i start = flipped_first(first);
+    for (size_t x = 0; x < width; x += 64) {
+        Row64 strip = next_edges(load_row64(above + x), load(above + x - 16), load(above + x + 64), load_row64(in + x));
+        if (x == 0) clear_first(strip);
+        store_row64(edges + x, strip);
+        if (!out) continue;
+        const __m256i last = store_sums(strip, start, out + x);
+        start = _mm256_xor_si256(_mm256_and_si256(last, first_column()), flipped());
+    }
+}
+
+FASTCT_AVX2 void restore_strips(const PackedPlane& plane, const Rows& rows, PlaneScratch& scratch) {
+    const Planes& planes = plane.planes;
+    scratch.fit(planes, INT16_MIN);
+    const uint8_t *in = plane.body, *widths = plane.widths;
+    int16_t first = plane.first, *residuals = scratch.residuals.data();
+    for (size_t y = 0; y < rows.end; y += 2) {
+        for (size_t x = 0; x < planes.width; x += 64, widths += 4) {
+            Row64 two[2];
+            in = unpack_strip(in, widths, two);
+            store_row64(residuals + x, two[0]);
+            store_row64(residuals + planes.width + x, two[1]);
+        }
+        for (size_t k = 0; k < 2 && y + k < rows.end; ++k) {
+            const int16_t *row = residuals + k * planes.width, *above = scratch.row(planes, y + k + 1);
+            int16_t* out = rows.at(y + k);
+            if (out) fetch_row(out, planes.width, rows.ahead_bytes);
+            first = int16_t(first + row[0]);
+            restore_row64(row, above, scratch.row(planes, y + k), out, planes.width, first);
+        }
+    }
+}
+
 FASTCT_AVX2 void restore(const PackedPlane& plane, const Rows& rows, PlaneScratch& scratch) {
-    if (plane.planes.width == 64 && plane.planes.height % 2 == 0) restore_64(plane, rows);
-    else restore_any(plane, rows, scratch);
+    const Planes& planes = plane.planes;
+    if (planes.width % 64 || planes.height % 2) return restore_any(plane, rows, scratch);
+    if (planes.width == 64) return restore_strip(plane, rows);
+    restore_strips(plane, rows, scratch);
 }
 
 // ---- encoding --------------------------------------------------------------------------------------------
