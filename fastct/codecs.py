@@ -23,11 +23,11 @@ Planes: the other methods drop the axes of length 1 from the shape. Of those lef
 the one before it the height H (1 if there is none), the product of the others the number of planes P (1 if
 there is none). v[y][x] are the voxels of one plane.
 
-Packed: arithmetic is on int16, modulo 2**16, and >> keeps the sign. Each plane has differences from the
-left e, what the row above lets expect of them m, and residuals r::
+Packed: each plane has differences from the left e, what the row above lets expect of them m, and residuals
+r. e and r are taken modulo 2**16 into int16; m is computed without overflow, and >> 1 halves and rounds down::
 
     e[y][x] = v[y][x] - v[y][x-1]  for x >= 1;  e is 0 at x = 0 and outside the plane
-    m[y][x] = (e[y-1][x-1] + 2 * e[y-1][x] + e[y-1][x+1] + 2) >> 2
+    m[y][x] = (((e[y-1][x-1] + e[y-1][x+1] + 1) >> 1) + e[y-1][x] + 1) >> 1
     r[y][x] = e[y][x] - m[y][x]    for x >= 1
     r[y][0] = v[y][0] - v[y-1][0]  for y >= 1;  r[0][0] = 0
 

@@ -76,10 +76,11 @@ inline void decode_packed(const Chunk& chunk, const Box& box, const Target& targ
         }
         const PackedPlane plane{start.widths, start.body, int16_t(load16(chunk.seeds + 2 * z)), chunk.planes};
         if (whole_rows) {
-            kernels.restore(plane, {box.y0, box.y1, out, target.row_bytes}, scratch.plane);
+            const ptrdiff_t ahead_bytes = z + 1 < box.z1 ? target.plane_bytes : 0;
+            kernels.restore(plane, {box.y0, box.y1, out, target.row_bytes, ahead_bytes}, scratch.plane);
             continue;
         }
-        kernels.restore(plane, {box.y0, box.y1, scratch.voxels.data(), ptrdiff_t(2 * width)}, scratch.plane);
+        kernels.restore(plane, {box.y0, box.y1, scratch.voxels.data(), ptrdiff_t(2 * width), 0}, scratch.plane);
         for (size_t y = 0; y < box.y1 - box.y0; ++y)
             std::memcpy(out + ptrdiff_t(y) * target.row_bytes, scratch.voxels.data() + 2 * (y * width + box.x0),
                         2 * (box.x1 - box.x0));

@@ -75,20 +75,21 @@ inline size_t bound(const Shape& shape, size_t voxel_bytes) {
     return header_bytes(shape) + std::max(packed, size_t(shape.voxels()) * voxel_bytes) + TAIL_BYTES + 16;
 }
 
-// The bits that one row of 16 voxels takes for all widths together: the sum of 4-bit codes, where 15 means 16.
+// The sum of block widths given as 4-bit codes, where 15 means 16. Four sums of 16 bits run side by side.
 inline size_t width_sum(const uint8_t* codes, size_t n_bytes) {
     constexpr uint64_t LOW = 0x0f0f0f0f0f0f0f0f, ONE = 0x0101010101010101, EVEN = 0x00ff00ff00ff00ff;
+    constexpr size_t RUN = 8 * 500;  // bytes after which a sum could overflow: a step adds at most 64 to each
     size_t total = 0;
-    while (n_bytes) {
-        uint64_t lanes = 0;  // four sums of 16 bits, at most 128 a step
-        for (int step = 0; step < 500 && n_bytes; ++step) {
-            const size_t taken = std::min<size_t>(n_bytes, 8);
+    for (size_t at = 0; at < n_bytes; at += RUN) {
+        const size_t end = std::min(n_bytes, at + RUN);
+        uint64_t lanes = 0;
+        for (size_t i = at; i < end; i += 8) {
             uint64_t word = 0;
-            std::memcpy(&word, codes, taken);
+            if (i + 8 <= end) std::memcpy(&word, codes + i, 8);
+            else std::memcpy(&word, codes + i, end - i);
             const uint64_t low = word & LOW, high = (word >> 4) & LOW;
             const uint64_t sums = low + high + (((low + ONE) >> 4) & ONE) + (((high + ONE) >> 4) & ONE);
             lanes += (sums & EVEN) + ((sums >> 8) & EVEN);
-            codes += taken, n_bytes -= taken;
         }
         for (int k = 0; k < 4; ++k) total += (lanes >> (16 * k)) & 0xffff;
     }

@@ -15,7 +15,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ctpack's loads and sto
 namespace ctpack {
 
 constexpr size_t BLOCK = 16;     // voxels packed at one width
-constexpr size_t EDGE = 16;      // zeros on both sides of a row of differences, so that neighbours can be read
+constexpr size_t EDGE = 16;      // room on both sides of a row of differences, so that neighbours can be read
 constexpr size_t SLACK = 32;     // voxels after a plane's residuals that a vector may touch
 constexpr uint32_t WIDE = 15;    // the 4-bit code for 16 bits
 
@@ -57,9 +57,10 @@ struct BlockOrder {
 struct PlaneScratch {
     std::vector<int16_t> residuals, edges;
 
-    void fit(const Planes& planes) {
+    // `none` is how a twin stores a difference of zero.
+    void fit(const Planes& planes, int16_t none) {
         residuals.resize(planes.blocks() * BLOCK + SLACK);
-        edges.assign(2 * pitch(planes), 0);
+        edges.assign(2 * pitch(planes), none);
     }
     static size_t pitch(const Planes& planes) { return planes.width + 2 * EDGE + SLACK; }
     int16_t* row(const Planes& planes, size_t y) { return edges.data() + (y % 2) * pitch(planes) + EDGE; }
@@ -75,6 +76,7 @@ struct Rows {
     size_t begin, end;  // those wanted
     uint8_t* out;       // of the first of them; aligned to int16
     ptrdiff_t row_bytes;
+    ptrdiff_t ahead_bytes;  // from a row to the one that is decoded a plane later, to fetch its cache lines; or 0
 
     int16_t* at(size_t y) const {  // null for a row that is only passed through
         return y < begin ? nullptr : reinterpret_cast<int16_t*>(out + ptrdiff_t(y - begin) * row_bytes);
@@ -101,13 +103,13 @@ inline uint32_t code_for(uint32_t bits) {
 
 namespace portable {
 
-// What the differences of the row above let expect: their mean, weighed 1 2 1, rounded; modulo 2^16.
+// What the differences of the row above let expect: the mean of two, then of that and the third, rounded up.
 inline int16_t expected(const int16_t* above) {
-    return int16_t(int16_t(above[-1] + 2 * above[0] + above[1] + 2) >> 2);
+    return int16_t((((above[-1] + above[1] + 1) >> 1) + above[0] + 1) >> 1);
 }
 
 inline bool residuals(const int16_t* voxels, const Planes& planes, PlaneScratch& scratch) {
-    scratch.fit(planes);
+    scratch.fit(planes, 0);
     int16_t first = voxels[0], any = 0;
     for (size_t y = 0; y < planes.height; ++y, voxels += planes.width) {
         const int16_t* above = scratch.row(planes, y + 1);
@@ -185,7 +187,7 @@ inline void unpack(const PackedPlane& plane, size_t rows, int16_t* residuals) {
 
 inline void restore(const PackedPlane& plane, const Rows& rows, PlaneScratch& scratch) {
     const Planes& planes = plane.planes;
-    scratch.fit(planes);
+    scratch.fit(planes, 0);
     unpack(plane, rows.end, scratch.residuals.data());
     int16_t first = plane.first;
     for (size_t y = 0; y < rows.end; ++y) {

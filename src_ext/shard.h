@@ -11,7 +11,7 @@ using ctpack::Box;
 using ctpack::Target;
 
 constexpr uint64_t MISSING = ~uint64_t(0);
-constexpr size_t CHECKSUM_BYTES = 4;
+constexpr size_t CHECKSUM_BYTES = 4, CACHE_LINE = 64;
 
 struct Entry {  // as the index holds it
     uint64_t offset, n_bytes;
@@ -64,8 +64,11 @@ inline void gather(const Volume& volume, const Grid& grid, const size_t* begin, 
                 pad_row(out, width, size);
                 continue;
             }
-            std::memcpy(out, volume.first + ptrdiff_t(begin[0] + z) * volume.plane_bytes +
-                                 ptrdiff_t(begin[1] + y) * volume.row_bytes + begin[2] * size, columns * size);
+            const uint8_t* row = volume.first + ptrdiff_t(begin[0] + z) * volume.plane_bytes +
+                                 ptrdiff_t(begin[1] + y) * volume.row_bytes + begin[2] * size;
+            for (size_t ahead = 0; ahead < columns * size; ahead += CACHE_LINE)  // the next chunk's row
+                __builtin_prefetch(row + columns * size + ahead);
+            std::memcpy(out, row, columns * size);
             repeat(out, columns, width, out + (columns - 1) * size, size);
         }
     uint8_t fill[2];

@@ -15,11 +15,11 @@ using Random = std::mt19937_64;
 static size_t below(Random& random, size_t n) { return size_t(random() % n); }
 
 static ctpack::Shape draw_shape(Random& random) {
-    static const uint32_t SIDES[] = {1, 2, 3, 7, 8, 9, 16, 17, 24, 31, 32, 33, 64, 65};
+    static const uint32_t SIDES[] = {1, 2, 3, 7, 8, 9, 16, 17, 24, 31, 32, 33, 64, 65, 128};
     ctpack::Shape shape;
     shape.axes = uint32_t(below(random, 5));
     for (uint32_t a = 0; a < shape.axes; ++a)
-        shape.extent[a] = a + 2 < shape.axes ? 1 + uint32_t(below(random, 3)) : SIDES[below(random, 14)];
+        shape.extent[a] = a + 2 < shape.axes ? 1 + uint32_t(below(random, 3)) : SIDES[below(random, 15)];
     return shape;
 }
 
