@@ -176,9 +176,7 @@ def eroded(mask, rim):
         for way in (far, -far):
             ahead = np.zeros_like(mask)
             inner = [slice(None)] * 3
-            inner[axis] = (
-                slice(far, mask.shape[axis]) if way > 0 else slice(0, max(mask.shape[axis] - far, 0))
-            )
+            inner[axis] = slice(far, mask.shape[axis]) if way > 0 else slice(0, max(mask.shape[axis] - far, 0))
             ahead[tuple(inner)] = np.roll(mask, way, axis)[tuple(inner)]
             kept &= ahead
     return kept
@@ -198,9 +196,7 @@ def test_views_agree_with_plain_numpy(shape, rim, seed):
     rim = tuple(min(far, n) for far, n in zip(rim, shape[1:], strict=True))
     brightest, darkest, outline, shadow, counts = lung_views(hu, lungs, lesion, rim, (-1000, 200), -1350)
     inside = lungs > 0
-    between = (
-        np.maximum.accumulate(inside, axis=2) & np.maximum.accumulate(inside[..., ::-1], axis=2)[..., ::-1]
-    )
+    between = np.maximum.accumulate(inside, axis=2) & np.maximum.accumulate(inside[..., ::-1], axis=2)[..., ::-1]
     expected = np.max(hu, axis=1, where=eroded(inside, rim), initial=-1350)
     np.testing.assert_array_equal(brightest, expected)
     expected = np.min(hu, axis=1, where=eroded(between, rim), initial=32767)

@@ -57,6 +57,4 @@ def lung_views(
         if array.ndim != 3 or array.shape != hu.shape or array.dtype != dtype:
             found = f"it is {array.dtype} of shape {array.shape}"
             raise ArrayError(name, found, f"Give {dtype} of the shape (z, y, x) of the volume")
-    return LungViews(
-        *home("views", hu, lungs, lesion).lung_views(hu, lungs, lesion, rim, limits_hu, empty_hu)
-    )
+    return LungViews(*home("views", hu, lungs, lesion).lung_views(hu, lungs, lesion, rim, limits_hu, empty_hu))

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from fastct.errors import OptionError
 from fastct.geometry import Geometry
-from fastct.kernels.cpu import painting
-from fastct.kernels.cpu import phantom as kernels
-from fastct.kernels.cpu.painting import LEFT, RIGHT
-from fastct.parenchyma import disease, healthy, vessel_tubes
-from fastct.patient import Patient, draw_patient
-from fastct.phantom_files import TruthRow
+from fastct.phantom import files, painting
+from fastct.phantom import voxels as kernels
+from fastct.phantom.chest import chest_layers
+from fastct.phantom.files import TruthRow
+from fastct.phantom.painting import LEFT, RIGHT
+from fastct.phantom.parenchyma import disease, healthy, vessel_tubes
+from fastct.phantom.patient import Patient, draw_patient
 
 # Studies of each class in MosMedData COVID19_1110 (doi:10.17816/DD46826).
 CLASS_COUNTS = {"CT-0": 254, "CT-1": 684, "CT-2": 125, "CT-3": 45, "CT-4": 2}
@@ -266,9 +267,7 @@ def _truth(
     ill_right, ill_left = np.count_nonzero(right & ill), np.count_nonzero(left & ill)
     lung, sick = (lung_right + lung_left, lung_right, lung_left), (ill_right + ill_left, ill_right, ill_left)
     ml = [round(int(count) * geometry.voxel_ml, 3) for count in (*lung, sick[0])]
-    percent = [
-        round(100.0 * int(part) / max(int(whole), 1), 4) for part, whole in zip(sick, lung, strict=True)
-    ]
+    percent = [round(100.0 * int(part) / max(int(whole), 1), 4) for part, whole in zip(sick, lung, strict=True)]
     spacing_mm = [round(step, 4) for step in geometry.spacing_mm]
     return TruthRow(
         study_id=files.stem(index),
