@@ -35,7 +35,7 @@ MOST_WORKERS, MOST_STUDIES = 256, 1_000_000
 TEXTURE_PIXELS, TEXTURE_HU = 128, 11.0  # tile of mottled parenchyma and its standard deviation
 # Standard deviation of the noise amid the body, for a soft and for a sharp kernel. With the constant
 # padding round the circle of reconstruction, or without it, gzip reaches the 2.07 of MosMedData.
-NOISE_HU = {True: (28.0, 42.0), False: (11.0, 18.0)}
+NOISE_HU = {True: (27.0, 40.0), False: (9.5, 15.0)}
 SOFTNESS = (0.22, -0.08)  # weight of each neighbour in the noise of a soft and of a sharp kernel
 
 
