@@ -267,7 +267,9 @@ def _harmless(text: str) -> Markup:
 
 def _plain(value: object) -> object:
     """A value that JSON can hold: NaN and infinities become null, what is unknown becomes text."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
         return float(value) if math.isfinite(value) else None
@@ -275,7 +277,7 @@ def _plain(value: object) -> object:
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
-    return value if value is None or isinstance(value, str | bool) else str(value)
+    return str(value)
 
 
 def _csp_hash(text: str) -> str:
