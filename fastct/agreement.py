@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ def _compared(row: Mapping[str, object]) -> tuple[float, int, int] | None:
 
 def number(value: object) -> float:
     """A value of a table as a float; NaN where it is empty or no number."""
-    return float(value) if isinstance(value, int | float) else math.nan
+    return float(value) if isinstance(value, Real) else math.nan
 
 
 def _resamples(studies: int) -> Iterator[Counts]:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from numbers import Integral, Real
 from typing import NamedTuple
 
 from jinja2 import Environment, StrictUndefined, Template
@@ -262,13 +263,17 @@ def _harmless(text: str) -> Markup:
 
 def _plain(value: object) -> object:
     """A value that JSON can hold: NaN and infinities become null, what is unknown becomes text."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
-    return value if value is None or isinstance(value, str | int) else str(value)
+    return str(value)
 
 
 def _csp_hash(text: str) -> str:

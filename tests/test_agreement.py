@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
@@ -29,6 +29,7 @@ def kappa_by_hand(studies):
 
 
 @given(st.lists(STUDY, min_size=1, max_size=40))
+@settings(deadline=None)
 def test_figures_are_those_of_the_definitions(studies):
     found = agreement(rows_of(studies))
     theirs, ours, percent = zip(*studies, strict=True)
@@ -48,6 +49,7 @@ def test_figures_are_those_of_the_definitions(studies):
 
 
 @given(st.lists(STUDY, min_size=2, max_size=30), st.randoms())
+@settings(deadline=None)
 def test_neither_order_nor_time_changes_a_figure(studies, random):
     first = agreement(rows_of(studies))
     random.shuffle(studies)
@@ -56,6 +58,7 @@ def test_neither_order_nor_time_changes_a_figure(studies, random):
 
 
 @given(st.lists(STUDY, min_size=1, max_size=30))
+@settings(deadline=None)
 def test_a_registry_that_says_what_we_say_agrees_wholly(studies):
     found = agreement(rows_of([(ours, ours, percent) for _, ours, percent in studies]))
     assert found.same == found.studies
