@@ -179,9 +179,7 @@ def test_names_that_are_no_text_are_shown():
 
 
 def test_numbers_that_are_none_become_null():
-    page = Page(
-        render([row("a", float("nan"), "CT-1", hu_max=float("inf"), more=np.float32(2.5), n=np.int64(3))])
-    )
+    page = Page(render([row("a", float("nan"), "CT-1", hu_max=float("inf"), more=np.float32(2.5), n=np.int64(3))]))
     columns, values = json.loads(page.blocks["columns"]), json.loads(page.blocks["d0"])["row"]
     found = dict(zip(columns, values, strict=True))
     assert [found[name] for name in ("lesion_percent", "hu_max", "more", "n")] == [None, None, 2.5, 3]
