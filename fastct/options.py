@@ -24,7 +24,7 @@ class ConvertOptions:
     """
 
     codec: str = "ctpack"
-    limit_bytes: int = 4 * GIB
+    limit_bytes: int = 2 * GIB
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
