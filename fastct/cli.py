@@ -113,13 +113,13 @@ def _run(src: str, store: str, reporter: Reporter, options: dict[str, Any]) -> N
     with Crew(choose(RunOptions, run)) as crew:
         shared: dict[str, Any] = {"on_event": reporter.event, "crew": crew}
         with reporter.stage("convert"):
-            converted = reporter.summary(pipeline.convert(src, store, **shared, **options))
+            reporter.summary(pipeline.convert(src, store, **shared, **options))
         if run["dry_run"]:
             return
         with reporter.stage("score"):
             reporter.summary(pipeline.score(store, **shared, **run))
     with reporter.stage("report"):
-        written = reporting.write_report(store, converted.listing, run["storage_options"])
+        written = reporting.write_report(store, run["storage_options"])
     reporter.wrote("report", written)
 
 
@@ -161,7 +161,7 @@ def report(store: str, **options: Any) -> None:
 
     reporter = _reporter(options)
     with reporter.stage("report"):
-        written = reporting.write_report(store, None, options["storage_options"])
+        written = reporting.write_report(store, options["storage_options"])
     reporter.wrote("report", written)
 
 

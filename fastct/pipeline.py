@@ -13,7 +13,7 @@ from fastct.errors import FastctError, StoreError
 from fastct.mosmed import Listing, find_studies
 from fastct.options import ConvertOptions, RunOptions, choose, refuse_unknown
 from fastct.publish import convert_settings, create_store
-from fastct.records import Record, read_record, read_records, write_record, write_table
+from fastct.records import Record, read_record, read_records, write_listing, write_record, write_table
 from fastct.schedule import Crew, Task
 from fastct.scoring import ScoreTask, is_scored, score_study
 from fastct.storage import WORK, LocalStorage, open_storage
@@ -80,6 +80,8 @@ def convert(
     job = _Job("convert", storage, run, on_event or _ignore, crew)
     if not run.dry_run:
         create_store(storage, convert_settings(how))
+        kept = {"missing": listing.missing, "unlisted": listing.unlisted, "notes": listing.notes}
+        write_listing(storage, kept)
     return job.work(convert_study, tasks, todo, listing)
 
 

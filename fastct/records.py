@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from fastct.storage import WORK, LocalStorage
 
 SCHEMA = 1
 RECORDS = f"{WORK}/records"
+LISTING = f"{WORK}/listing.json"
 TABLE = "studies.csv"
 COLUMNS = (
     "study_id",
@@ -136,6 +137,26 @@ def read_records(storage: LocalStorage) -> list[Record]:
     """All records, sorted by study."""
     records = (read_record(storage, study_id) for study_id in record_ids(storage))
     return [record for record in records if record is not None]
+
+
+def write_listing(storage: LocalStorage, found: Mapping[str, Sequence[str]]) -> None:
+    """Keep, for the report, what the last source held beside its studies: lists of names and notes."""
+    storage.write(LISTING, json.dumps(found, indent=1).encode())
+
+
+def read_listing(storage: LocalStorage) -> dict[str, list[str]]:
+    """What `write_listing` kept: "missing", "unlisted" and "notes".
+
+    Raises
+    ------
+    StoreError
+        If it is damaged.
+    """
+    try:
+        found = json.loads(storage.read(LISTING)) if storage.exists(LISTING) else {}
+        return {name: [str(entry) for entry in found.get(name, ())] for name in ("missing", "unlisted", "notes")}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreError(f"{storage}/{LISTING}", f"this is no listing ({error})", "Remove the file") from error
 
 
 def write_table(storage: LocalStorage, records: Iterable[Record]) -> None:

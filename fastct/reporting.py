@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fastct.lesions import NOISE_FLOOR_PERCENT
-from fastct.mosmed import Listing
 from fastct.pictures import StudyPictures
+from fastct.records import read_listing
 from fastct.report import ReportFacts, render_report
 from fastct.scoring import FLAG_MEANINGS, INFORMING_FLAGS, PICTURES, picture_key
 from fastct.storage import LocalStorage, open_storage
@@ -21,15 +21,12 @@ SEVERITY_RULE = (
 )
 
 
-def write_report(
-    store: str | os.PathLike[str], listing: Listing | None, storage_options: Mapping[str, Any] | None = None
-) -> Path:
+def write_report(store: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Path:
     """Write `report.html` into a store, and say where it lies.
 
     Parameters
     ----------
     store : folder of the store.
-    listing : what was found when the store was made, for what the registry names and the disk lacks; or None.
     storage_options : for a store on an object store.
 
     Raises
@@ -38,16 +35,16 @@ def write_report(
         If there is no store, or it cannot be written.
     """
     storage = open_storage(store, storage_options)
-    manifest = read_manifest(storage)
+    manifest, listing = read_manifest(storage), read_listing(storage)
     facts = ReportFacts(
         title=storage.root.name,
         version=manifest["fastct"],
         severity_rule=SEVERITY_RULE,
         noise_floor_percent=NOISE_FLOOR_PERCENT,
         settings=manifest["settings"],
-        missing_sources=listing.missing if listing else (),
-        unlisted_sources=listing.unlisted if listing else (),
-        notes=listing.notes if listing else (),
+        missing_sources=listing["missing"],
+        unlisted_sources=listing["unlisted"],
+        notes=listing["notes"],
         flag_meanings=FLAG_MEANINGS,
         informing_flags=INFORMING_FLAGS,
     )

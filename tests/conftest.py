@@ -51,5 +51,5 @@ def scored(chests: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("scored") / "store"
     fastct.convert(chests, store, workers=1)
     fastct.score(store, workers=1)
-    write_report(store, None)
+    write_report(store)
     return store
