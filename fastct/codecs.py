@@ -24,7 +24,7 @@ the one before it the height H (1 if there is none), the product of the others t
 there is none). v[y][x] are the voxels of one plane.
 
 Packed: each plane has differences from the left e, what the row above lets expect of them m, and residuals
-r. e and r are taken modulo 2**16 into int16; m is computed without overflow, and >> 1 halves and rounds down::
+r. e and r are taken modulo 2**16, into int16; m is computed without overflow; >> 1 halves, rounding down::
 
     e[y][x] = v[y][x] - v[y][x-1]  for x >= 1;  e is 0 at x = 0 and outside the plane
     m[y][x] = (((e[y-1][x-1] + e[y-1][x+1] + 1) >> 1) + e[y-1][x] + 1) >> 1
@@ -63,7 +63,6 @@ An encoder takes constant where all voxels are equal; else packed (int16) or run
 where those would not be smaller.
 """
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -133,22 +132,29 @@ def decode_chunk(chunk: BytesLike) -> NDArray[Any]:
 
 
 def decode_chunk_into(chunk: BytesLike, out: NDArray[Any]) -> None:
-    """Decode a chunk into an array of its dtype and shape (axes of length 1 aside); contiguity is not needed.
+    """Decode a chunk into an array of its dtype and number of voxels, in C order; any strides will do.
 
     Raises
     ------
     CodecError
-        If the bytes are not a ctpack chunk, or not one of that dtype and shape; `out` is not touched then.
+        If the bytes are not a ctpack chunk, or not one that fits; `out` is not touched then.
+
+    Examples
+    --------
+    >>> out = np.zeros((2, 3), np.uint8)
+    >>> decode_chunk_into(encode_chunk(np.full((2, 3), 7, np.uint8)), out)
+    >>> int(out.min())
+    7
     """
+    if out.dtype not in _DTYPES.values():
+        raise CodecError("output", f"it is {out.dtype}", "Give int16 or uint8")
     source = as_bytes(chunk)
-    dtype, shape = _proven(source)
-    if out.dtype != dtype or math.prod(shape) != out.size:
-        finding = f"it holds {dtype} {shape}, the output is {out.dtype} {out.shape}"
-        raise CodecError("ctpack chunk", finding, "Give an output of the chunk's dtype and shape")
-    if out.flags.c_contiguous and out.flags.aligned and out.dtype.isnative:
+    if out.flags.c_contiguous and out.flags.aligned:
         _decode(source, out)
-    else:
-        out[...] = decode_chunk(chunk).reshape(out.shape)
+        return
+    whole = np.empty(out.shape, out.dtype)
+    _decode(source, whole)
+    out[...] = whole
 
 
 def _proven(chunk: NDArray[np.uint8]) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -159,7 +165,7 @@ def _proven(chunk: NDArray[np.uint8]) -> tuple[np.dtype[Any], tuple[int, ...]]:
 
 
 def _decode(chunk: NDArray[np.uint8], out: NDArray[Any]) -> None:
-    fault = ctpack.decode(chunk, _bytes_of(out))
+    fault = ctpack.decode(chunk, _bytes_of(out), out.itemsize)
     if fault is not None:
         raise CodecError("ctpack chunk", fault, CURE)
 

@@ -41,6 +41,7 @@ ByteRange = tuple[int, int]  # first byte, and the one after the last
 Metadata = Mapping[str, Any] | ShardLayout
 
 SHARD_KEY = "c/0/0/0"
+CACHE_LINE_BYTES = 64
 
 
 def write_shard(volume: Voxels, metadata: Metadata) -> memoryview:
@@ -210,7 +211,8 @@ def _layout_of(metadata: Metadata) -> ShardLayout:
 
 
 def _has_whole_rows(volume: Voxels) -> bool:
-    return volume.strides[2] == volume.itemsize and volume.flags.aligned and volume.dtype.isnative
+    whole = volume.shape[2] == 1 or volume.strides[2] == volume.itemsize
+    return whole and volume.flags.aligned and volume.dtype.isnative
 
 
 def _box(region: Region | None, layout: ShardLayout) -> tuple[Triple, Triple]:
@@ -224,13 +226,21 @@ def _box(region: Region | None, layout: ShardLayout) -> tuple[Triple, Triple]:
 
 def _target(out: Voxels | None, shape: Triple, layout: ShardLayout) -> Voxels:
     if out is None:
-        return np.empty(shape, layout.dtype)
+        return _empty(shape, layout)
     if out.shape != shape or out.dtype != layout.dtype or not out.flags.writeable:
         finding = f"it is {out.dtype} {out.shape}, the region {layout.dtype} {shape}"
         raise ArrayError("output", finding, "Give a writeable array of the region's shape and dtype")
     if not _has_whole_rows(out):
         raise ArrayError("output", f"its strides are {out.strides}", "Give one with contiguous, aligned rows")
     return out
+
+
+def _empty(shape: Triple, layout: ShardLayout) -> Voxels:
+    """An array that begins a cache line: decoding into one that does not is up to a fifth slower."""
+    n_bytes = int(np.prod(shape)) * layout.voxel_bytes
+    room = np.empty(n_bytes + CACHE_LINE_BYTES, np.uint8)
+    begin = -room.ctypes.data % CACHE_LINE_BYTES
+    return room[begin : begin + n_bytes].view(layout.dtype).reshape(shape)
 
 
 def _decode(

@@ -12,7 +12,7 @@
 
 namespace crc32c {
 
-constexpr uint32_t POLYNOMIAL = 0x82F63B78u;  // reflected
+constexpr uint32_t POLYNOMIAL = 0x82F63B78u;            // reflected
 constexpr size_t LONG_BYTES = 8192, SHORT_BYTES = 256;  // length of one of the three streams
 
 // The product of two polynomials modulo the CRC's: registers are reflected, so bit 31 is the power 0.
@@ -84,8 +84,8 @@ inline uint32_t append(const Tables<4>& tables, uint32_t state) {
 }
 
 // The instruction takes three cycles and starts one a cycle, hence three streams side by side.
-__attribute__((target("sse4.2"))) inline uint32_t update_three(uint32_t state, const uint8_t* p, size_t stream,
-                                                               const Tables<4>& tables) {
+__attribute__((target("sse4.2"))) inline uint32_t update_three(uint32_t state, const uint8_t* p,
+                                                               size_t stream, const Tables<4>& tables) {
     uint64_t a = state, b = 0, c = 0;
     for (size_t i = 0; i < stream; i += 8) {
         a = _mm_crc32_u64(a, load64(p + i));

@@ -14,7 +14,9 @@ struct Target {
     uint8_t* first;
     ptrdiff_t plane_bytes, row_bytes;
 
-    uint8_t* row(size_t z, size_t y) const { return first + ptrdiff_t(z) * plane_bytes + ptrdiff_t(y) * row_bytes; }
+    uint8_t* row(size_t z, size_t y) const {
+        return first + ptrdiff_t(z) * plane_bytes + ptrdiff_t(y) * row_bytes;
+    }
 };
 
 inline Box whole(const Planes& planes) { return {0, planes.count, 0, planes.height, 0, planes.width}; }
@@ -25,8 +27,10 @@ inline Target contiguous(uint8_t* out, const Planes& planes, size_t voxel_bytes)
 }
 
 inline void fill_row(uint8_t* row, size_t width, const uint8_t* value, size_t voxel_bytes) {
-    if (voxel_bytes == 1) std::memset(row, *value, width);
-    else std::fill_n(reinterpret_cast<uint16_t*>(row), width, load16(value));
+    if (voxel_bytes == 1)
+        std::memset(row, *value, width);
+    else
+        std::fill_n(reinterpret_cast<uint16_t*>(row), width, load16(value));
 }
 
 inline void fill_box(const uint8_t* value, size_t voxel_bytes, const Box& box, const Target& target) {
@@ -36,12 +40,14 @@ inline void fill_box(const uint8_t* value, size_t voxel_bytes, const Box& box, c
 }
 
 // Voxels lie in C order, as many as `planes` says.
-inline void copy_box(const uint8_t* voxels, const Planes& planes, size_t voxel_bytes, const Box& box, const Target& target) {
+inline void copy_box(const uint8_t* voxels, const Planes& planes, size_t voxel_bytes, const Box& box,
+                     const Target& target) {
     const size_t pitch = planes.width * voxel_bytes;
     for (size_t z = box.z0; z < box.z1; ++z)
         for (size_t y = box.y0; y < box.y1; ++y)
             std::memcpy(target.row(z - box.z0, y - box.y0),
-                        voxels + (z * planes.height + y) * pitch + box.x0 * voxel_bytes, (box.x1 - box.x0) * voxel_bytes);
+                        voxels + (z * planes.height + y) * pitch + box.x0 * voxel_bytes,
+                        (box.x1 - box.x0) * voxel_bytes);
 }
 
 // A residual of a label is the difference from the voxel above it.
@@ -58,11 +64,13 @@ inline void decode_runs(const Chunk& chunk, std::vector<uint8_t>& voxels) {
     for (size_t row = 0; row < chunk.planes.count * height; ++row) {
         uint8_t* line = voxels.data() + row * width;
         if (row % height)
-            for (size_t x = 0; x < width; ++x) line[x] = uint8_t(line[x] + line[ptrdiff_t(x) - ptrdiff_t(width)]);
+            for (size_t x = 0; x < width; ++x)
+                line[x] = uint8_t(line[x] + line[ptrdiff_t(x) - ptrdiff_t(width)]);
     }
 }
 
-inline void decode_packed(const Chunk& chunk, const Box& box, const Target& target, Scratch& scratch, bool portable) {
+inline void decode_packed(const Chunk& chunk, const Box& box, const Target& target, Scratch& scratch,
+                          bool portable) {
     const Kernels& kernels = choose(portable);
     const size_t width = chunk.planes.width;
     const bool whole_rows = box.x0 == 0 && box.x1 == width;
@@ -71,7 +79,8 @@ inline void decode_packed(const Chunk& chunk, const Box& box, const Target& targ
         uint8_t* out = target.row(z - box.z0, 0);
         const PlaneStart start = scratch.starts[z];
         if (!start.widths) {
-            fill_box(chunk.seeds + 2 * z, 2, {0, 1, box.y0, box.y1, box.x0, box.x1}, {out, 0, target.row_bytes});
+            fill_box(chunk.seeds + 2 * z, 2, {0, 1, box.y0, box.y1, box.x0, box.x1},
+                     {out, 0, target.row_bytes});
             continue;
         }
         const PackedPlane plane{start.widths, start.body, int16_t(load16(chunk.seeds + 2 * z)), chunk.planes};
@@ -80,15 +89,17 @@ inline void decode_packed(const Chunk& chunk, const Box& box, const Target& targ
             kernels.restore(plane, {box.y0, box.y1, out, target.row_bytes, ahead_bytes}, scratch.plane);
             continue;
         }
-        kernels.restore(plane, {box.y0, box.y1, scratch.voxels.data(), ptrdiff_t(2 * width), 0}, scratch.plane);
+        kernels.restore(plane, {box.y0, box.y1, scratch.voxels.data(), ptrdiff_t(2 * width), 0},
+                        scratch.plane);
         for (size_t y = 0; y < box.y1 - box.y0; ++y)
-            std::memcpy(out + ptrdiff_t(y) * target.row_bytes, scratch.voxels.data() + 2 * (y * width + box.x0),
-                        2 * (box.x1 - box.x0));
+            std::memcpy(out + ptrdiff_t(y) * target.row_bytes,
+                        scratch.voxels.data() + 2 * (y * width + box.x0), 2 * (box.x1 - box.x0));
     }
 }
 
 // Writes the box of a chunk that `parse` has proven with this same scratch.
-inline void decode(const Chunk& chunk, const Box& box, const Target& target, Scratch& scratch, bool portable) {
+inline void decode(const Chunk& chunk, const Box& box, const Target& target, Scratch& scratch,
+                   bool portable) {
     if (chunk.method == CONSTANT) return fill_box(chunk.payload, chunk.voxel_bytes, box, target);
     if (chunk.method == STORED) return copy_box(chunk.payload, chunk.planes, chunk.voxel_bytes, box, target);
     if (chunk.method == PACKED) return decode_packed(chunk, box, target, scratch, portable);
@@ -108,7 +119,8 @@ inline size_t zero_to(uint8_t* out, size_t from, size_t to) {
 }
 
 // Bodies are packed where they come to lie if no plane is constant, and moved up otherwise.
-inline size_t encode_packed(const int16_t* voxels, const Planes& planes, uint8_t* out, Scratch& scratch, bool portable) {
+inline size_t encode_packed(const int16_t* voxels, const Planes& planes, uint8_t* out, Scratch& scratch,
+                            bool portable) {
     const Kernels& kernels = choose(portable);
     const size_t flags_at = 2 * planes.count, widths_at = align4(flags_at + (planes.count + 7) / 8);
     zero_to(out, flags_at, widths_at);
@@ -146,7 +158,8 @@ inline void label_residuals(const uint8_t* voxels, const Planes& planes, std::ve
     for (size_t row = 0; row < planes.count * planes.height; ++row) {
         const uint8_t* line = voxels + row * planes.width;
         uint8_t* out = residuals.data() + row * planes.width;
-        if (row % planes.height == 0) std::memcpy(out, line, planes.width);
+        if (row % planes.height == 0)
+            std::memcpy(out, line, planes.width);
         else
             for (size_t x = 0; x < planes.width; ++x)
                 out[x] = uint8_t(line[x] - line[ptrdiff_t(x) - ptrdiff_t(planes.width)]);
@@ -171,7 +184,8 @@ struct Palette {
 };
 
 // The payload goes to `out`; returns its bytes, or 0 where they would be `limit` or more.
-inline size_t encode_runs(const std::vector<uint8_t>& residuals, const Palette& palette, uint8_t* out, size_t limit) {
+inline size_t encode_runs(const std::vector<uint8_t>& residuals, const Palette& palette, uint8_t* out,
+                          size_t limit) {
     const uint32_t bits = bits_for(palette.size);
     const size_t longest = size_t(1) << (16 - bits), tokens_at = 4 + align4(palette.size);
     size_t end = zero_to(out, 0, tokens_at);
@@ -187,9 +201,10 @@ inline size_t encode_runs(const std::vector<uint8_t>& residuals, const Palette& 
     return zero_to(out, end, align4(end));
 }
 
-inline void write_header(const Shape& shape, size_t voxel_bytes, Method method, size_t parameter, uint8_t* out) {
-    const uint8_t preamble[PREAMBLE_BYTES] = {'C',    'T', 'P', VERSION, uint8_t(voxel_bytes), method, uint8_t(shape.axes),
-                                              uint8_t(parameter)};
+inline void write_header(const Shape& shape, size_t voxel_bytes, Method method, size_t parameter,
+                         uint8_t* out) {
+    const uint8_t preamble[PREAMBLE_BYTES] = {
+        'C', 'T', 'P', VERSION, uint8_t(voxel_bytes), method, uint8_t(shape.axes), uint8_t(parameter)};
     std::memcpy(out, preamble, PREAMBLE_BYTES);
     std::memcpy(out + PREAMBLE_BYTES, shape.extent, 4 * shape.axes);
 }
@@ -210,13 +225,16 @@ inline size_t encode_constant(const Source& source, uint8_t* out) {
 
 // Encodes a chunk into `out`, which has room for `bound`; returns its length, a multiple of four.
 inline size_t encode(const Source& source, uint8_t* out, Scratch& scratch, bool portable) {
-    const size_t n_bytes = size_t(source.shape.voxels()) * source.voxel_bytes, header = header_bytes(source.shape);
-    if (n_bytes == 0 || std::memcmp(source.voxels, source.voxels + source.voxel_bytes, n_bytes - source.voxel_bytes) == 0)
+    const size_t n_bytes = size_t(source.shape.voxels()) * source.voxel_bytes,
+                 header = header_bytes(source.shape);
+    if (n_bytes == 0 ||
+        std::memcmp(source.voxels, source.voxels + source.voxel_bytes, n_bytes - source.voxel_bytes) == 0)
         return encode_constant(source, out);
     const Planes planes = source.shape.planes();
     size_t parameter = 0, n_payload = 0;
     if (source.voxel_bytes == 2) {
-        n_payload = encode_packed(reinterpret_cast<const int16_t*>(source.voxels), planes, out + header, scratch, portable);
+        n_payload = encode_packed(reinterpret_cast<const int16_t*>(source.voxels), planes, out + header,
+                                  scratch, portable);
     } else {
         label_residuals(source.voxels, planes, scratch.voxels);
         const Palette palette(scratch.voxels);
@@ -224,7 +242,8 @@ inline size_t encode(const Source& source, uint8_t* out, Scratch& scratch, bool 
         n_payload = encode_runs(scratch.voxels, palette, out + header, n_bytes);
     }
     if (n_payload && n_payload < align4(n_bytes)) {
-        write_header(source.shape, source.voxel_bytes, source.voxel_bytes == 2 ? PACKED : RUNS, parameter, out);
+        write_header(source.shape, source.voxel_bytes, source.voxel_bytes == 2 ? PACKED : RUNS, parameter,
+                     out);
         return header + n_payload;
     }
     write_header(source.shape, source.voxel_bytes, STORED, 0, out);

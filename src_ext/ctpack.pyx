@@ -7,6 +7,7 @@ cdef extern from "ctpack.h" namespace "ctpack" nogil:
         uint32_t axes
         uint32_t* extent
         uint64_t voxels()
+    const size_t MAX_AXES
     cdef cppclass Scratch:
         Scratch()
     cdef cppclass Chunk:
@@ -18,15 +19,20 @@ cdef extern from "ctpack.h" namespace "ctpack" nogil:
         size_t voxel_bytes
         const uint8_t* voxels
     size_t c_bound "ctpack::bound"(const Shape& shape, size_t voxel_bytes)
-    size_t c_encode "ctpack::encode"(const Source& source, uint8_t* out, Scratch& scratch, bint portable) except +
-    const char* c_parse "ctpack::parse"(const uint8_t* p, size_t n, Chunk& chunk, Scratch& scratch) except +
-    void c_decode "ctpack::decode_whole"(const Chunk& chunk, uint8_t* out, Scratch& scratch, bint portable) except +
+    size_t c_encode "ctpack::encode"(
+        const Source& source, uint8_t* out, Scratch& scratch, bint portable) except +
+    const char* c_parse "ctpack::parse"(
+        const uint8_t* p, size_t n, Chunk& chunk, Scratch& scratch) except +
+    void c_decode "ctpack::decode_whole"(
+        const Chunk& chunk, uint8_t* out, Scratch& scratch, bint portable) except +
     bint c_has_avx2 "ctpack::has_avx2"()
 
 
 cdef Shape _shape(tuple shape) except *:
     cdef Shape result
     cdef Py_ssize_t axis
+    if <size_t>len(shape) > MAX_AXES:
+        raise ValueError("a chunk has more than 32 axes")
     result.axes = <uint32_t>len(shape)
     for axis in range(len(shape)):
         result.extent[axis] = shape[axis]
@@ -43,13 +49,18 @@ def bound(tuple shape, size_t voxel_bytes):
     return c_bound(_shape(shape), voxel_bytes)
 
 
-def encode(const unsigned char[::1] voxels, tuple shape, size_t voxel_bytes, unsigned char[::1] out, bint portable=False):
+def encode(const unsigned char[::1] voxels, tuple shape, size_t voxel_bytes, unsigned char[::1] out,
+           bint portable=False):
     """Encode voxels (C order, aligned) into `out`, which has room for `bound`; return the length."""
     cdef Source source
     cdef Scratch scratch
     cdef uint8_t* target = &out[0]
     cdef size_t length
     source.shape = _shape(shape)
+    if source.shape.voxels() * voxel_bytes != <size_t>voxels.shape[0]:
+        raise ValueError("the voxels do not fill the shape")
+    if <size_t>out.shape[0] < c_bound(source.shape, voxel_bytes):
+        raise ValueError("the output has less room than the bound")
     source.voxel_bytes = voxel_bytes
     source.voxels = &voxels[0] if voxels.shape[0] else NULL
     with nogil:
@@ -71,10 +82,10 @@ def inspect(const unsigned char[::1] chunk):
     return proven.voxel_bytes, tuple([proven.shape.extent[axis] for axis in range(proven.shape.axes)])
 
 
-def decode(const unsigned char[::1] chunk, unsigned char[::1] out, bint portable=False):
-    """Decode a chunk into `out` (aligned); return what is wrong with it, or None.
+def decode(const unsigned char[::1] chunk, unsigned char[::1] out, size_t voxel_bytes, bint portable=False):
+    """Decode a chunk into `out` (aligned to its voxels); return what is wrong, or None.
 
-    `out` is as long as the voxels that `inspect` found; it is not touched where the chunk is malformed.
+    `out` is not touched unless the chunk is sound, of that many bytes a voxel, and fills it.
     """
     cdef Chunk proven
     cdef Scratch scratch
@@ -84,8 +95,9 @@ def decode(const unsigned char[::1] chunk, unsigned char[::1] out, bint portable
     cdef size_t n_bytes = chunk.shape[0], room = out.shape[0]
     with nogil:
         fault = c_parse(start, n_bytes, proven, scratch)
-        if fault == NULL and proven.shape.voxels() * proven.voxel_bytes != room:
-            fault = "its voxels do not fill the output"
+        if fault == NULL and (
+                proven.voxel_bytes != voxel_bytes or proven.shape.voxels() * voxel_bytes != room):
+            fault = "its dtype and number of voxels are not those of the output"
         if fault == NULL:
             c_decode(proven, target, scratch, portable)
     return None if fault == NULL else fault.decode("ascii")

@@ -10,23 +10,27 @@ namespace ctpack::avx2 {
 
 constexpr uint32_t NARROW = 9;  // up to this width, every value lies within two bytes
 
-// Narrow: a shuffle brings each value's two bytes into its lane, a product moves it to the top of the lane, and the
-// high half of a second product brings it down again with its sign. The halves of a vector have widths of their own.
+// Narrow: a shuffle brings each value's two bytes into its lane, a product moves it to the top of the lane,
+// and the high half of a second product brings it down again with its sign. The halves of a vector have
+// widths of their own.
 struct alignas(128) Narrow {
     uint8_t bytes[32] = {};
     uint16_t to_top[16] = {}, from_top[16] = {};
 };
 
-// Broad: a shuffle brings each value's four bytes into a 32-bit lane, shifts to the left by `left` and back do the rest.
+// Broad: a shuffle brings each value's four bytes into a 32-bit lane, shifts to the left by `left` and back
+// do the rest.
 struct alignas(64) Broad {
     uint8_t bytes[32] = {};
     uint32_t left[8] = {};
 };
 
-// Packing joins neighbours three times: two values by a product and a sum, four and eight by shifts of 2 and 4 widths.
+// Packing joins neighbours three times: two values by a product and a sum, four and eight by shifts of 2 and
+// 4 widths.
 struct alignas(128) Joint {
     uint16_t mask[16] = {}, factor[16] = {};
-    uint64_t by_two[2] = {}, by_four[2] = {}, from_four[2] = {};  // counts of shifts, as the instructions want them
+    uint64_t by_two[2] = {}, by_four[2] = {},
+             from_four[2] = {};  // counts of shifts, as the instructions want them
 };
 
 struct Tables {
@@ -74,7 +78,8 @@ FASTCT_AVX2 __m256i load_twice(const void* p) {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(p)));
 }
 FASTCT_AVX2 __m256i load_halves(const void* low, const void* high) {
-    return _mm256_blend_epi32(load_twice(low), load_twice(high), 0xF0);  // unlike an insertion, no work for the shuffler
+    return _mm256_blend_epi32(load_twice(low), load_twice(high),
+                              0xF0);  // unlike an insertion, no work for the shuffler
 }
 FASTCT_AVX2 void store_halves(void* low, void* high, __m256i v) {
     _mm_storeu_si128(static_cast<__m128i*>(low), _mm256_castsi256_si128(v));
@@ -121,14 +126,16 @@ FASTCT_AVX2 void unpack(const PackedPlane& plane, size_t rows, int16_t* residual
 
 // ---- prediction ------------------------------------------------------------------------------------------
 
-// Differences are kept with their sign bit flipped, so that the unsigned averages below are portable::expected.
+// Differences are kept with their sign bit flipped; unsigned averages of them are portable::expected.
 FASTCT_AVX2 __m256i flipped() { return _mm256_set1_epi16(INT16_MIN); }
 
 FASTCT_AVX2 __m256i expected(__m256i left, __m256i middle, __m256i right) {
     return _mm256_avg_epu16(_mm256_avg_epu16(left, right), middle);
 }
 
-FASTCT_AVX2 __m256i expected_at(const int16_t* above) { return expected(load(above - 1), load(above), load(above + 1)); }
+FASTCT_AVX2 __m256i expected_at(const int16_t* above) {
+    return expected(load(above - 1), load(above), load(above + 1));
+}
 
 // Each lane plus all lanes before it.
 FASTCT_AVX2 __m256i running_sum(__m256i x) {
@@ -146,7 +153,8 @@ FASTCT_AVX2 __m256i broadcast_last(__m256i x) {
 // Ones in the lanes of columns before `width`, for the vector that begins at column x.
 FASTCT_AVX2 __m256i inside(size_t x, size_t width) {
     const __m256i lane = _mm256_set_epi16(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    return width - x >= BLOCK ? _mm256_set1_epi16(-1) : _mm256_cmpgt_epi16(_mm256_set1_epi16(int16_t(width - x)), lane);
+    return width - x >= BLOCK ? _mm256_set1_epi16(-1)
+                              : _mm256_cmpgt_epi16(_mm256_set1_epi16(int16_t(width - x)), lane);
 }
 
 FASTCT_AVX2 __m256i load_part(const int16_t* p, size_t n) {
@@ -163,13 +171,15 @@ FASTCT_AVX2 void store_part(int16_t* p, size_t n, __m256i v) {
     std::memcpy(p, lanes, 2 * n);
 }
 
-// One row of differences; its sums, which are the voxels, only where `out` is given. No scalar is stored among the
-// differences: the next row's loads would wait for it.
-FASTCT_AVX2 void restore_row(const int16_t* in, const int16_t* above, int16_t* edges, int16_t* out, size_t width, int16_t first) {
+// One row of differences; its sums, which are the voxels, only where `out` is given. No scalar is stored
+// among the differences: the next row's loads would wait for it.
+FASTCT_AVX2 void restore_row(const int16_t* in, const int16_t* above, int16_t* edges, int16_t* out,
+                             size_t width, int16_t first) {
     __m256i carry = _mm256_set1_epi16(first), kept = _mm256_insert_epi16(_mm256_set1_epi16(-1), 0, 0);
     for (size_t x = 0; x < width; x += BLOCK, kept = _mm256_set1_epi16(-1)) {
         if (width - x < BLOCK) kept = _mm256_and_si256(kept, inside(x, width));
-        const __m256i edge = _mm256_xor_si256(_mm256_add_epi16(load(in + x), expected_at(above + x)), flipped());
+        const __m256i edge =
+            _mm256_xor_si256(_mm256_add_epi16(load(in + x), expected_at(above + x)), flipped());
         store(edges + x, _mm256_xor_si256(_mm256_and_si256(edge, kept), flipped()));
         if (!out) continue;
         const __m256i sum = running_sum(_mm256_and_si256(edge, kept));
@@ -190,183 +200,17 @@ FASTCT_AVX2 void restore_any(const PackedPlane& plane, const Rows& rows, PlaneSc
     }
 }
 
-// ---- rows of strips of 64 voxels --------------------------------------------------------------------------
-//
-// Vector k of a strip holds its columns 8 k to 8 k + 7 in its low half and 32 + 8 k to 39 + 8 k in its high half, so
-// that neighbours and running sums pass from vector to vector without leaving their half.
-
-struct Row64 {
-    __m256i v[4];
-};
-
-FASTCT_AVX2 __m256i first_column() { return _mm256_set_epi64x(0, 0, 0, 0xffff); }
-
-// `before` and `after` are the last vector of the strip to the left and the first of that to the right, in the row above.
-FASTCT_AVX2 Row64 next_edges(const Row64& above, __m256i before, __m256i after, const Row64& residuals) {
-    before = _mm256_permute2x128_si256(above.v[3], before, 0x03);  // columns -8 to -1, 24 to 31
-    after = _mm256_permute2x128_si256(above.v[0], after, 0x21);    // columns 32 to 39, 64 to 71
-    Row64 edges;
-#pragma GCC unroll 4
-    for (int k = 0; k < 4; ++k) {
-        const __m256i left = _mm256_alignr_epi8(above.v[k], k ? above.v[k - 1] : before, 14);
-        const __m256i right = _mm256_alignr_epi8(k < 3 ? above.v[k + 1] : after, above.v[k], 2);
-        edges.v[k] = _mm256_add_epi16(residuals.v[k], expected(left, above.v[k], right));
-    }
-    return edges;
-}
-
-// The first column of a row has no difference from the left.
-FASTCT_AVX2 void clear_first(Row64& edges) {
-    const __m256i none = _mm256_and_si256(first_column(), flipped());
-    edges.v[0] = _mm256_or_si256(_mm256_andnot_si256(first_column(), edges.v[0]), none);
-}
-
-// `start` goes, by way of the first lane, to all sums; its sign bits are flipped like those of the differences.
-// Returns the last sum in all lanes.
-FASTCT_AVX2 __m256i store_sums(const Row64& edges, __m256i start, int16_t* out) {
-    __m256i sums[4], carry = _mm256_setzero_si256();
-#pragma GCC unroll 4
-    for (int k = 0; k < 4; ++k) {
-        __m256i sum = k ? _mm256_xor_si256(edges.v[k], flipped()) : _mm256_add_epi16(edges.v[0], start);
-        sum = _mm256_add_epi16(sum, _mm256_slli_si256(sum, 2));
-        sum = _mm256_add_epi16(sum, _mm256_slli_si256(sum, 4));
-        sum = _mm256_add_epi16(sum, _mm256_slli_si256(sum, 8));
-        sums[k] = _mm256_add_epi16(sum, carry);
-        carry = _mm256_shuffle_epi8(sums[k], _mm256_set1_epi16(0x0f0e));
-    }
-    const __m256i low_sum = _mm256_permute2x128_si256(carry, carry, 0x00);
-#pragma GCC unroll 2
-    for (int k = 0; k < 4; k += 2) {
-        store(out + 8 * k, _mm256_permute2x128_si256(sums[k], sums[k + 1], 0x20));
-        const __m256i high = _mm256_permute2x128_si256(sums[k], sums[k + 1], 0x31);
-        store(out + 32 + 8 * k, _mm256_add_epi16(high, low_sum));
-    }
-    return _mm256_add_epi16(low_sum, _mm256_permute2x128_si256(carry, carry, 0x11));
-}
-
-// Whether one of eight widths is not narrow: 10 and more have bit 3 set, and bit 2 or 1.
-FASTCT_AVX2 bool any_broad(uint32_t codes) { return (codes & (codes << 1 | codes << 2) & 0x88888888u) != 0; }
-
-// Eight blocks hold two rows: their first halves the upper, their second halves the lower one.
-FASTCT_AVX2 const uint8_t* unpack_narrow_rows(const uint8_t* in, uint32_t codes, Row64& upper, Row64& lower) {
-    const uint32_t even = codes & 0x0f0f0f0f, odd = codes >> 4 & 0x0f0f0f0f, sums = even + odd;
-    const uint32_t pairs[4] = {(even | even >> 12) & 255, (odd | odd >> 12) & 255, (even >> 8 | even >> 20) & 255,
-                               (odd >> 8 | odd >> 20) & 255};  // widths of blocks k and k + 4
-    const uint8_t *low = in, *high = in + 2 * ((sums & 255) + (sums >> 8 & 255));
-#pragma GCC unroll 4
-    for (int k = 0; k < 4; ++k) {
-        const uint32_t low_width = pairs[k] & 15, high_width = pairs[k] >> 4;
-        upper.v[k] = unpack_narrow(low, high, pairs[k]);
-        lower.v[k] = unpack_narrow(low + low_width, high + high_width, pairs[k]);
-        low += 2 * low_width, high += 2 * high_width;
-    }
-    return high;
-}
-
-FASTCT_AVX2 const uint8_t* unpack_any_rows(const uint8_t* in, uint32_t codes, Row64& upper, Row64& lower) {
-    __m256i blocks[8];
-    for (int b = 0; b < 8; ++b, codes >>= 4) {
-        const uint32_t width = width_of(codes & 15);
-        blocks[b] = unpack16(in, width);
-        in += 2 * width;
-    }
-    for (int k = 0; k < 4; ++k) {
-        upper.v[k] = _mm256_permute2x128_si256(blocks[k], blocks[k + 4], 0x20);
-        lower.v[k] = _mm256_permute2x128_si256(blocks[k], blocks[k + 4], 0x31);
-    }
-    return in;
-}
-
-FASTCT_AVX2 const uint8_t* unpack_strip(const uint8_t* in, const uint8_t* widths, Row64* two) {
-    uint32_t codes;
-    std::memcpy(&codes, widths, 4);
-    return any_broad(codes) ? unpack_any_rows(in, codes, two[0], two[1]) : unpack_narrow_rows(in, codes, two[0], two[1]);
-}
-
-// Rows of a volume lie too far apart for the processor to foresee: without this, a whole read waits for memory.
-FASTCT_AVX2 void fetch_row(const int16_t* row, size_t width, ptrdiff_t ahead_bytes) {
-    for (size_t x = 0; x < width; x += 32)
-        __builtin_prefetch(reinterpret_cast<const char*>(row + x) + ahead_bytes, 1);
-}
-
-FASTCT_AVX2 __m256i flipped_first(int16_t first) {
-    return _mm256_xor_si256(_mm256_and_si256(_mm256_set1_epi16(first), first_column()), flipped());
-}
-
-FASTCT_AVX2 void restore_strip(const PackedPlane& plane, const Rows& rows) {
-    const uint8_t* in = plane.body;
-    __m256i first = flipped_first(plane.first);
-    Row64 edges = {{flipped(), flipped(), flipped(), flipped()}}, two[2];
-    for (size_t y = 0; y < rows.end; y += 2) {
-        in = unpack_strip(in, plane.widths + 2 * y, two);
-        for (size_t k = 0; k < 2 && y + k < rows.end; ++k) {
-            first = _mm256_add_epi16(first, _mm256_and_si256(two[k].v[0], first_column()));
-            edges = next_edges(edges, flipped(), flipped(), two[k]);
-            clear_first(edges);
-            if (int16_t* out = rows.at(y + k)) {
-                fetch_row(out, 64, rows.ahead_bytes);
-                store_sums(edges, first, out);
-            }
-        }
-    }
-}
-
-FASTCT_AVX2 Row64 load_row64(const int16_t* p) { return {{load(p), load(p + 16), load(p + 32), load(p + 48)}}; }
-FASTCT_AVX2 void store_row64(int16_t* p, const Row64& row) {
-    for (int k = 0; k < 4; ++k) store(p + 16 * k, row.v[k]);
-}
-
-// A row of several strips: differences go through memory, vector by vector, and the last sum from strip to strip.
-FASTCT_AVX2 void restore_row64(const int16_t* in, const int16_t* above, int16_t* edges, int16_t* out, size_t width, int16_t first) {
-    __m256i start = flipped_first(first);
-    for (size_t x = 0; x < width; x += 64) {
-        Row64 strip = next_edges(load_row64(above + x), load(above + x - 16), load(above + x + 64), load_row64(in + x));
-        if (x == 0) clear_first(strip);
-        store_row64(edges + x, strip);
-        if (!out) continue;
-        const __m256i last = store_sums(strip, start, out + x);
-        start = _mm256_xor_si256(_mm256_and_si256(last, first_column()), flipped());
-    }
-}
-
-FASTCT_AVX2 void restore_strips(const PackedPlane& plane, const Rows& rows, PlaneScratch& scratch) {
-    const Planes& planes = plane.planes;
-    scratch.fit(planes, INT16_MIN);
-    const uint8_t *in = plane.body, *widths = plane.widths;
-    int16_t first = plane.first, *residuals = scratch.residuals.data();
-    for (size_t y = 0; y < rows.end; y += 2) {
-        for (size_t x = 0; x < planes.width; x += 64, widths += 4) {
-            Row64 two[2];
-            in = unpack_strip(in, widths, two);
-            store_row64(residuals + x, two[0]);
-            store_row64(residuals + planes.width + x, two[1]);
-        }
-        for (size_t k = 0; k < 2 && y + k < rows.end; ++k) {
-            const int16_t *row = residuals + k * planes.width, *above = scratch.row(planes, y + k + 1);
-            int16_t* out = rows.at(y + k);
-            if (out) fetch_row(out, planes.width, rows.ahead_bytes);
-            first = int16_t(first + row[0]);
-            restore_row64(row, above, scratch.row(planes, y + k), out, planes.width, first);
-        }
-    }
-}
-
-FASTCT_AVX2 void restore(const PackedPlane& plane, const Rows& rows, PlaneScratch& scratch) {
-    const Planes& planes = plane.planes;
-    if (planes.width % 64 || planes.height % 2) return restore_any(plane, rows, scratch);
-    if (planes.width == 64) return restore_strip(plane, rows);
-    restore_strips(plane, rows, scratch);
-}
-
 // ---- encoding --------------------------------------------------------------------------------------------
 
 // Residuals of one row; returns their or, so that rows of zeros show.
-FASTCT_AVX2 __m256i residual_row(const int16_t* voxels, const int16_t* above, int16_t* edges, int16_t* out, size_t width) {
+FASTCT_AVX2 __m256i residual_row(const int16_t* voxels, const int16_t* above, int16_t* edges, int16_t* out,
+                                 size_t width) {
     __m256i before = _mm256_set1_epi16(voxels[0]), any = _mm256_setzero_si256();
     for (size_t x = 0; x < width; x += BLOCK) {
         const __m256i here = load_part(voxels + x, width - x), mask = inside(x, width);
         const __m256i left = _mm256_alignr_epi8(here, _mm256_permute2x128_si256(before, here, 0x21), 14);
-        const __m256i edge = _mm256_xor_si256(_mm256_and_si256(_mm256_sub_epi16(here, left), mask), flipped());
+        const __m256i edge =
+            _mm256_xor_si256(_mm256_and_si256(_mm256_sub_epi16(here, left), mask), flipped());
         __m256i residual = _mm256_and_si256(_mm256_sub_epi16(edge, expected_at(above + x)), mask);
         if (x == 0) residual = _mm256_insert_epi16(residual, 0, 0);
         store(edges + x, edge);
@@ -383,7 +227,8 @@ FASTCT_AVX2 bool residuals(const int16_t* voxels, const Planes& planes, PlaneScr
     __m256i any = _mm256_setzero_si256();
     for (size_t y = 0; y < planes.height; ++y, voxels += planes.width) {
         int16_t* out = scratch.residuals.data() + y * planes.width;
-        any = _mm256_or_si256(any, residual_row(voxels, scratch.row(planes, y + 1), scratch.row(planes, y), out, planes.width));
+        any = _mm256_or_si256(
+            any, residual_row(voxels, scratch.row(planes, y + 1), scratch.row(planes, y), out, planes.width));
         out[0] = int16_t(voxels[0] - first);
         any_first |= out[0];
         first = voxels[0];
@@ -432,9 +277,21 @@ FASTCT_AVX2 size_t pack(const Planes& planes, PlaneScratch& scratch, uint8_t* wi
     return size_t(out - body);
 }
 
+}  // namespace ctpack::avx2
+
+#include "ctpack_avx2_rows64.h"
+
+namespace ctpack::avx2 {
+
+FASTCT_AVX2 void restore(const PackedPlane& plane, const Rows& rows, PlaneScratch& scratch) {
+    const Planes& planes = plane.planes;
+    if (planes.width % 64 || planes.height % 2) return restore_any(plane, rows, scratch);
+    if (planes.width == 64) return restore_strip(plane, rows);
+    restore_strips(plane, rows, scratch);
+}
+
 inline constexpr Kernels KERNELS = {residuals, pack, restore};
 
 }  // namespace ctpack::avx2
 
-#undef FASTCT_AVX2
 #endif

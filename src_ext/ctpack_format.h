@@ -1,4 +1,5 @@
-// ctpack chunks: their shape, and the proof of every length in them. The bytes are specified in fastct/codecs.py.
+// ctpack chunks: their shape, and the proof of every length in them. The bytes are specified in
+// fastct/codecs.py.
 #pragma once
 #include <algorithm>
 
@@ -85,8 +86,10 @@ inline size_t width_sum(const uint8_t* codes, size_t n_bytes) {
         uint64_t lanes = 0;
         for (size_t i = at; i < end; i += 8) {
             uint64_t word = 0;
-            if (i + 8 <= end) std::memcpy(&word, codes + i, 8);
-            else std::memcpy(&word, codes + i, end - i);
+            if (i + 8 <= end)
+                std::memcpy(&word, codes + i, 8);
+            else
+                std::memcpy(&word, codes + i, end - i);
             const uint64_t low = word & LOW, high = (word >> 4) & LOW;
             const uint64_t sums = low + high + (((low + ONE) >> 4) & ONE) + (((high + ONE) >> 4) & ONE);
             lanes += (sums & EVEN) + ((sums >> 8) & EVEN);
@@ -111,7 +114,8 @@ inline const char* parse_packed(Chunk& chunk, size_t n_bytes, Scratch& scratch) 
     for (size_t z = 0; z < planes.count; ++z) {
         scratch.starts[z] = {nullptr, nullptr};
         if (!(flags[z / 8] >> (z % 8) & 1)) continue;
-        if (planes.blocks() % 2 && widths[planes.width_bytes() - 1] >> 4) return "a width without a block is set";
+        if (planes.blocks() % 2 && widths[planes.width_bytes() - 1] >> 4)
+            return "a width without a block is set";
         scratch.starts[z] = {widths, chunk.payload + at};
         at += 2 * width_sum(widths, planes.width_bytes());
         widths += planes.width_bytes();
@@ -150,7 +154,8 @@ inline const char* parse_header(const uint8_t* p, size_t n_bytes, Chunk& chunk) 
     chunk.method = Method(p[5]);
     chunk.shape.axes = p[6];
     if (p[4] != 1 && p[4] != 2) return "its voxels are neither uint8 nor int16";
-    if (p[5] > RUNS || (p[5] == PACKED && p[4] != 2) || (p[5] == RUNS && p[4] != 1)) return "its method is unknown";
+    if (p[5] > RUNS || (p[5] == PACKED && p[4] != 2) || (p[5] == RUNS && p[4] != 1))
+        return "its method is unknown";
     if (p[7] != 0 && p[5] != RUNS) return "its reserved byte is set";
     if (p[6] > MAX_AXES) return "it has more than 32 axes";
     if (header_bytes(chunk.shape) > n_bytes) return "it ends within its shape";

@@ -10,14 +10,15 @@
 #include <immintrin.h>
 #endif
 
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ctpack's loads and stores assume little-endian bytes");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+              "ctpack's loads and stores assume little-endian bytes");
 
 namespace ctpack {
 
-constexpr size_t BLOCK = 16;     // voxels packed at one width
-constexpr size_t EDGE = 16;      // room on both sides of a row of differences, so that neighbours can be read
-constexpr size_t SLACK = 32;     // voxels after a plane's residuals that a vector may touch
-constexpr uint32_t WIDE = 15;    // the 4-bit code for 16 bits
+constexpr size_t BLOCK = 16;   // voxels packed at one width
+constexpr size_t EDGE = 16;    // room on both sides of a row of differences, so that neighbours can be read
+constexpr size_t SLACK = 32;   // voxels after a plane's residuals that a vector may touch
+constexpr uint32_t WIDE = 15;  // the 4-bit code for 16 bits
 
 inline uint16_t load16(const uint8_t* p) {
     uint16_t value;
@@ -76,7 +77,8 @@ struct Rows {
     size_t begin, end;  // those wanted
     uint8_t* out;       // of the first of them; aligned to int16
     ptrdiff_t row_bytes;
-    ptrdiff_t ahead_bytes;  // from a row to the one that is decoded a plane later, to fetch its cache lines; or 0
+    ptrdiff_t
+        ahead_bytes;  // from a row to the one that is decoded a plane later, to fetch its cache lines; or 0
 
     int16_t* at(size_t y) const {  // null for a row that is only passed through
         return y < begin ? nullptr : reinterpret_cast<int16_t*>(out + ptrdiff_t(y - begin) * row_bytes);
@@ -92,7 +94,9 @@ struct Kernels {
     void (*restore)(const PackedPlane& plane, const Rows& rows, PlaneScratch& scratch);
 };
 
-inline uint32_t code_at(const uint8_t* widths, size_t block) { return widths[block / 2] >> (4 * (block % 2)) & 15; }
+inline uint32_t code_at(const uint8_t* widths, size_t block) {
+    return widths[block / 2] >> (4 * (block % 2)) & 15;
+}
 inline uint32_t width_of(uint32_t code) { return code + (code == WIDE); }
 
 // The code of a block whose zigzagged residuals (small for small values of either sign) are or-ed in `bits`.

@@ -1,4 +1,4 @@
-// Zarr v3 shards ("sharding_indexed", index at the end, crc32c everywhere) of ctpack chunks: one call a volume or region.
+// Zarr v3 shards ("sharding_indexed", index last, crc32c everywhere) of ctpack chunks, a volume at a time.
 #pragma once
 #include <vector>
 
@@ -31,7 +31,7 @@ struct Grid {
     }
 };
 
-// ---- writing -----------------------------------------------------------------------------------------------
+// ---- writing ---------------------------------------------------------------------------------------------
 
 struct Volume {
     const uint8_t* first;
@@ -46,18 +46,21 @@ inline void repeat(uint8_t* row, size_t from, size_t to, const uint8_t* value, s
     if (from < to) ctpack::fill_row(row + from * voxel_bytes, to - from, value, voxel_bytes);
 }
 
-// Rows below the volume are those that their codec stores in next to nothing: level ones, or copies for labels.
+// Rows below the volume are those that cost next to nothing: level ones, or copies for labels.
 inline void pad_row(uint8_t* row, size_t width, size_t voxel_bytes) {
     const uint8_t* above = row - width * voxel_bytes;
-    if (voxel_bytes == 1) std::memcpy(row, above, width);
-    else repeat(row, 0, width, above, voxel_bytes);
+    if (voxel_bytes == 1)
+        std::memcpy(row, above, width);
+    else
+        repeat(row, 0, width, above, voxel_bytes);
 }
 
 // Copies a chunk that begins at voxel (z, y, x); what lies outside the volume is made up, and cheap.
 inline void gather(const Volume& volume, const Grid& grid, const size_t* begin, uint8_t* out) {
     const size_t size = volume.voxel_bytes, width = grid.chunk[2], height = grid.chunk[1];
     const size_t planes = std::min(grid.chunk[0], volume.shape[0] - begin[0]);
-    const size_t rows = std::min(height, volume.shape[1] - begin[1]), columns = std::min(width, volume.shape[2] - begin[2]);
+    const size_t rows = std::min(height, volume.shape[1] - begin[1]),
+                 columns = std::min(width, volume.shape[2] - begin[2]);
     for (size_t z = 0; z < planes; ++z)
         for (size_t y = 0; y < height; ++y, out += width * size) {
             if (y >= rows) {
@@ -78,7 +81,8 @@ inline void gather(const Volume& volume, const Grid& grid, const size_t* begin, 
 
 inline bool is_fill(const uint8_t* voxels, size_t n, const Volume& volume) {
     const size_t size = volume.voxel_bytes;
-    return std::memcmp(voxels, &volume.fill, size) == 0 && std::memcmp(voxels, voxels + size, (n - 1) * size) == 0;
+    return std::memcmp(voxels, &volume.fill, size) == 0 &&
+           std::memcmp(voxels, voxels + size, (n - 1) * size) == 0;
 }
 
 inline size_t append_checksum(uint8_t* out, size_t begin, size_t end, bool portable) {
@@ -88,7 +92,8 @@ inline size_t append_checksum(uint8_t* out, size_t begin, size_t end, bool porta
 }
 
 inline size_t bound(const Grid& grid, size_t voxel_bytes) {
-    return grid.chunks() * (ctpack::bound(grid.shape(), voxel_bytes) + CHECKSUM_BYTES + sizeof(Entry)) + CHECKSUM_BYTES;
+    return grid.chunks() * (ctpack::bound(grid.shape(), voxel_bytes) + CHECKSUM_BYTES + sizeof(Entry)) +
+           CHECKSUM_BYTES;
 }
 
 // Writes the shard of a volume to `out`, which has room for `bound`; returns its length.
@@ -97,7 +102,8 @@ inline size_t encode_volume(const Volume& volume, const Grid& grid, uint8_t* out
     std::vector<Entry> index;
     index.reserve(grid.chunks());
     ctpack::Scratch scratch;
-    const ctpack::Source source{grid.shape(), volume.voxel_bytes, reinterpret_cast<const uint8_t*>(voxels.data())};
+    const ctpack::Source source{grid.shape(), volume.voxel_bytes,
+                                reinterpret_cast<const uint8_t*>(voxels.data())};
     size_t end = 0;
     for (size_t z = 0; z < grid.count[0]; ++z)
         for (size_t y = 0; y < grid.count[1]; ++y)
@@ -117,7 +123,7 @@ inline size_t encode_volume(const Volume& volume, const Grid& grid, uint8_t* out
     return append_checksum(out, end, end + index.size() * sizeof(Entry), portable);
 }
 
-// ---- reading -----------------------------------------------------------------------------------------------
+// ---- reading ---------------------------------------------------------------------------------------------
 
 struct Shard {
     const uint8_t* bytes;
@@ -140,7 +146,8 @@ struct Fault {
 // Proves one chunk: its place, checksum, lengths, shape and dtype.
 inline const char* prove(const Shard& shard, const Entry& entry, size_t voxel_bytes, ctpack::Chunk& chunk,
                          ctpack::Scratch& scratch, bool portable) {
-    if (entry.offset > shard.n_bytes || entry.n_bytes > shard.n_bytes - entry.offset || entry.n_bytes < CHECKSUM_BYTES)
+    if (entry.offset > shard.n_bytes || entry.n_bytes > shard.n_bytes - entry.offset ||
+        entry.n_bytes < CHECKSUM_BYTES)
         return "the index places it outside the shard";
     const uint8_t* bytes = shard.bytes + entry.offset;
     const size_t n_bytes = size_t(entry.n_bytes) - CHECKSUM_BYTES;
@@ -156,7 +163,8 @@ inline const char* prove(const Shard& shard, const Entry& entry, size_t voxel_by
 inline void decode_box(const ctpack::Chunk& chunk, const Grid& grid, const Box& box, const Target& target,
                        ctpack::Scratch& scratch, bool portable) {
     const ctpack::Planes planes = grid.planes();
-    if (chunk.planes.count == planes.count && chunk.planes.height == planes.height && chunk.planes.width == planes.width)
+    if (chunk.planes.count == planes.count && chunk.planes.height == planes.height &&
+        chunk.planes.width == planes.width)
         return ctpack::decode(chunk, box, target, scratch, portable);
     std::vector<int16_t> voxels(grid.voxels());
     uint8_t* bytes = reinterpret_cast<uint8_t*>(voxels.data());
@@ -178,12 +186,13 @@ inline Box overlap(const Grid& grid, const Region& region, const size_t* at, Tar
     return {lo[0], hi[0], lo[1], hi[1], lo[2], hi[2]};
 }
 
-// Decodes the chunks that a region (not empty, within the grid) touches; missing ones leave the target as it is.
+// Decodes the chunks that a region (not empty, within the grid) touches, but for missing ones.
 inline Fault decode_region(const Shard& shard, const Region& region, bool portable) {
     const Grid& grid = shard.grid;
     ctpack::Scratch scratch;
     size_t first[3], last[3], at[3];
-    for (int a = 0; a < 3; ++a) first[a] = region.begin[a] / grid.chunk[a], last[a] = (region.end[a] - 1) / grid.chunk[a];
+    for (int a = 0; a < 3; ++a)
+        first[a] = region.begin[a] / grid.chunk[a], last[a] = (region.end[a] - 1) / grid.chunk[a];
     for (at[0] = first[0]; at[0] <= last[0]; ++at[0])
         for (at[1] = first[1]; at[1] <= last[1]; ++at[1])
             for (at[2] = first[2]; at[2] <= last[2]; ++at[2]) {

@@ -37,7 +37,8 @@ cdef extern from "shard.h" namespace "shard" nogil:
         size_t chunk
         const char* finding
     size_t c_bound "shard::bound"(const Grid& grid, size_t voxel_bytes)
-    size_t c_encode "shard::encode_volume"(const Volume& volume, const Grid& grid, uint8_t* out, bint portable) except +
+    size_t c_encode "shard::encode_volume"(
+        const Volume& volume, const Grid& grid, uint8_t* out, bint portable) except +
     Fault c_decode "shard::decode_region"(const Shard& shard, const Region& region, bint portable) except +
 
 ctypedef fused voxel:
@@ -58,6 +59,10 @@ cdef tuple _counts(const Py_ssize_t* shape, tuple chunk):
     return tuple([(shape[axis] + chunk[axis] - 1) // chunk[axis] for axis in range(3)])
 
 
+cdef bint _rows(const Py_ssize_t* shape, const Py_ssize_t* strides, Py_ssize_t voxel_bytes):
+    return shape[2] == 1 or strides[2] == voxel_bytes
+
+
 def crc32c(const unsigned char[::1] chunk, bint portable=False):
     """The CRC-32C checksum (RFC 3720) of bytes."""
     cdef const uint8_t* start = &chunk[0] if chunk.shape[0] else NULL
@@ -73,14 +78,16 @@ def bound(tuple count, tuple chunk_shape, size_t voxel_bytes):
     return c_bound(_grid(count, chunk_shape), voxel_bytes)
 
 
-def encode_volume(const voxel[:, :, :] voxels, tuple chunk_shape, voxel fill, bint omit_fill, unsigned char[::1] out,
-                  bint portable=False):
-    """Write the shard of a volume (contiguous rows) to `out`, which has room for `bound`; return its length."""
+def encode_volume(const voxel[:, :, :] voxels, tuple chunk_shape, voxel fill, bint omit_fill,
+                  unsigned char[::1] out, bint portable=False):
+    """Write the shard of a volume (contiguous rows) to `out`, with room for `bound`; return its length."""
     cdef Volume volume
     cdef Grid grid = _grid(_counts(voxels.shape, chunk_shape), chunk_shape)
     cdef int axis
     cdef uint8_t* target = &out[0]
     cdef size_t length
+    if not _rows(voxels.shape, voxels.strides, sizeof(voxel)) or <size_t>out.shape[0] < c_bound(grid, sizeof(voxel)):
+        raise ValueError("the rows are not contiguous, or the output has less room than the bound")
     volume.first = <const uint8_t*>&voxels[0, 0, 0]
     for axis in range(3):
         volume.shape[axis] = voxels.shape[axis]
@@ -94,8 +101,8 @@ def encode_volume(const voxel[:, :, :] voxels, tuple chunk_shape, voxel fill, bi
     return length
 
 
-def decode_region(const unsigned char[::1] shard, const uint64_t[:, :, :, ::1] index, tuple chunk_shape, tuple begin,
-                  voxel[:, :, :] out, bint portable=False):
+def decode_region(const unsigned char[::1] shard, const uint64_t[:, :, :, ::1] index, tuple chunk_shape,
+                  tuple begin, voxel[:, :, :] out, bint portable=False):
     """Decode the region that begins at voxel `begin` into `out` (not empty, contiguous rows).
 
     `index` is (chunks along z, y, x, 2): offset and length. Missing chunks leave `out` as it is.
@@ -105,6 +112,8 @@ def decode_region(const unsigned char[::1] shard, const uint64_t[:, :, :, ::1] i
     cdef Region region
     cdef Fault fault
     cdef int axis
+    if index.shape[3] != 2 or not _rows(out.shape, out.strides, sizeof(voxel)):
+        raise ValueError("the index has no pairs, or the output's rows are not contiguous")
     source.bytes = &shard[0] if shard.shape[0] else NULL
     source.n_bytes = shard.shape[0]
     source.index = <const Entry*>&index[0, 0, 0, 0]

@@ -1,7 +1,7 @@
-// Decodes mutated ctpack chunks and shards under the sanitizers: fuzz_ctpack INPUTS SEED. Prints accepted and refused.
+// Decodes mutated ctpack chunks and shards under the sanitizers: fuzz_ctpack INPUTS SEED.
 //
-// Every input lies in heap memory of exactly its length, every output in memory of exactly the voxels' length, so
-// that a read or write one byte beyond either is seen.
+// Every input lies in heap memory of exactly its length, every output in memory of exactly the voxels'
+// length, so that a read or write one byte beyond either is seen.
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -41,26 +41,43 @@ static Bytes draw_chunk(Random& random, bool portable) {
     const std::vector<int16_t> voxels = draw_voxels(random, size_t(shape.voxels()) * voxel_bytes);
     Bytes out(ctpack::bound(shape, voxel_bytes));
     ctpack::Scratch scratch;
-    out.resize(ctpack::encode({shape, voxel_bytes, reinterpret_cast<const uint8_t*>(voxels.data())}, out.data(), scratch, portable));
+    out.resize(ctpack::encode({shape, voxel_bytes, reinterpret_cast<const uint8_t*>(voxels.data())},
+                              out.data(), scratch, portable));
     return out;
 }
 
 static void mutate(Random& random, Bytes& bytes) {
-    for (size_t n = 1 + below(random, 4); n && !bytes.empty(); --n) {
+    for (size_t n = below(random, 2) ? 1 : 2 + below(random, 3); n && !bytes.empty(); --n) {
         const bool early = below(random, 2);
         const size_t at = below(random, early ? std::min<size_t>(bytes.size(), 64) : bytes.size());
-        switch (below(random, 6)) {
-            case 0: bytes[at] ^= uint8_t(1u << below(random, 8)); break;
-            case 1: bytes[at] = uint8_t(random()); break;
-            case 2: bytes[at] = below(random, 2) ? 0xff : 0; break;
-            case 3: bytes.resize(at); break;
-            case 4: bytes.insert(bytes.end(), 1 + below(random, 20), uint8_t(random())); break;
-            default: bytes.erase(bytes.begin() + ptrdiff_t(at)); break;
+        switch (below(random, 12)) {
+            case 0:
+                bytes[at] = uint8_t(random());
+                break;
+            case 1:
+                bytes[at] = below(random, 2) ? 0xff : 0;
+                break;
+            case 2:
+                bytes.resize(at);
+                break;
+            case 3:
+                bytes.insert(bytes.end(), 1 + below(random, 20), uint8_t(random()));
+                break;
+            case 4:
+                bytes.erase(bytes.begin() + ptrdiff_t(at));
+                break;
+            case 5:
+            case 6:
+            case 7:
+                bytes[at] ^= uint8_t(1u << below(random, 8));
+                break;
+            default:
+                std::swap(bytes[at], bytes[below(random, bytes.size())]);  // widths that add up as before
         }
     }
 }
 
-// True where the chunk was taken for sound; then all of it and a box of it were decoded.
+// True where the chunk was taken for sound; then all of it, by both twins, and a box of it were decoded.
 static bool decode(Random& random, const Bytes& bytes, bool portable) {
     std::unique_ptr<uint8_t[]> exact(new uint8_t[bytes.size()]);
     std::copy(bytes.begin(), bytes.end(), exact.get());
@@ -71,9 +88,14 @@ static bool decode(Random& random, const Bytes& bytes, bool portable) {
     if (voxels == 0 || voxels > (1u << 20)) return true;
     std::unique_ptr<uint8_t[]> out(new uint8_t[voxels * size]);
     ctpack::decode_whole(chunk, out.get(), scratch, portable);
+    std::unique_ptr<uint8_t[]> twin(new uint8_t[voxels * size]);
+    ctpack::decode_whole(chunk, twin.get(), scratch, !portable);
+    if (std::memcmp(out.get(), twin.get(), voxels * size) != 0) std::abort();
     const ctpack::Planes& planes = chunk.planes;
-    const size_t z = below(random, planes.count), y = below(random, planes.height), x = below(random, planes.width);
-    const ctpack::Box box{z, z + 1 + below(random, planes.count - z), y, y + 1 + below(random, planes.height - y),
+    const size_t z = below(random, planes.count), y = below(random, planes.height),
+                 x = below(random, planes.width);
+    const ctpack::Box box{z, z + 1 + below(random, planes.count - z),
+                          y, y + 1 + below(random, planes.height - y),
                           x, x + 1 + below(random, planes.width - x)};
     const size_t row = (box.x1 - box.x0) * size, plane = row * (box.y1 - box.y0);
     std::unique_ptr<uint8_t[]> part(new uint8_t[plane * (box.z1 - box.z0)]);
@@ -86,11 +108,13 @@ static bool decode(Random& random, const Bytes& bytes, bool portable) {
     return true;
 }
 
-// A shard of two by one by two chunks with its checksums put right after the mutation, so that lengths are reached.
+// A shard of two by one by two chunks with its checksums put right after the mutation, so that lengths are
+// reached.
 static bool decode_shard(Random& random, Bytes bytes, bool portable) {
     const shard::Grid grid{{2, 1, 2}, {2, 16, 24}};
     std::vector<shard::Entry> index;
-    for (int k = 0; k < 4; ++k) index.push_back({below(random, bytes.size() + 9), below(random, bytes.size() + 9)});
+    for (int k = 0; k < 4; ++k)
+        index.push_back({below(random, bytes.size() + 9), below(random, bytes.size() + 9)});
     const size_t n_sound = bytes.size();
     if (n_sound >= 4) {
         shard::append_checksum(bytes.data(), 0, n_sound - 4, portable);
@@ -99,7 +123,8 @@ static bool decode_shard(Random& random, Bytes bytes, bool portable) {
     std::unique_ptr<uint8_t[]> exact(new uint8_t[bytes.size()]);
     std::copy(bytes.begin(), bytes.end(), exact.get());
     std::vector<int16_t> out(4 * 16 * 48);
-    const shard::Region region{{0, 0, 0}, {4, 16, 48}, {reinterpret_cast<uint8_t*>(out.data()), 2 * 16 * 48, 2 * 48}, 2};
+    const shard::Region region{
+        {0, 0, 0}, {4, 16, 48}, {reinterpret_cast<uint8_t*>(out.data()), 2 * 16 * 48, 2 * 48}, 2};
     return !shard::decode_region({exact.get(), bytes.size(), index.data(), grid}, region, portable).finding;
 }
 

@@ -178,7 +178,7 @@ def test_both_twins_write_the_same_bytes_and_read_them(chunk: np.ndarray) -> Non
     assert encoded == encode_as(chunk, portable=True)
     for portable in (False, True):
         out = np.empty(chunk.shape, chunk.dtype)
-        assert ctpack.decode(encoded, out.reshape(-1).view(np.uint8), portable) is None
+        assert ctpack.decode(encoded, out.reshape(-1).view(np.uint8), chunk.itemsize, portable) is None
         np.testing.assert_array_equal(out, chunk)
 
 

@@ -295,6 +295,14 @@ def test_a_volume_that_is_not_as_its_metadata_is_refused() -> None:
             shards.write_shard(volume, metadata)
 
 
+def test_rows_of_one_voxel_may_have_any_stride() -> None:
+    volume = np.arange(40, dtype=np.int16).reshape(4, 5, 2)[:, :, ::2]
+    metadata = shards.array_metadata(volume.shape, "int16")
+    shard = shards.write_shard(volume, metadata)
+    out = np.zeros((4, 5, 2), np.int16)[:, :, ::2]
+    np.testing.assert_array_equal(shards.read_shard(shard, metadata, out=out), volume)
+
+
 def test_regions_and_outputs_that_do_not_fit_are_refused() -> None:
     _, metadata, shard = stored((4, 5, 6), "int16", "ctpack")
     for region in (np.s_[:, :], np.s_[::2, :, :], (1, 2, 3)):
