@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ PADDING_HU = -1024  # air as the scanners of MosMedData write it; stands in for 
 _HU_RANGE = (-32768, 32767)
 _HEAD_BYTES = 544  # a NIfTI-2 header and the four bytes that announce extensions
 _SLAB_VOXELS = 1 << 16  # converted at a time: float64 slabs of 512 KiB stay in the second-level cache
+
+_KEPT_BYTES = 64 << 20  # a thread's buffer for compressed bytes is kept up to here: six times a CT of MosMedData
 
 Bytes = bytes | bytearray | memoryview | NDArray[np.uint8]
 
@@ -75,6 +78,23 @@ class Source:
         return digest.hexdigest()
 
 
+class _Kept(threading.local):
+    """A buffer that each thread keeps: fresh memory would cost a page fault for every 4 KiB."""
+
+    memory = np.empty(0, np.uint8)
+
+    def buffer(self, size_bytes: int) -> NDArray[np.uint8]:
+        """The first bytes of this thread's buffer, which the next call overwrites."""
+        if size_bytes > _KEPT_BYTES:
+            return np.empty(size_bytes, np.uint8)
+        if self.memory.size < size_bytes:
+            self.memory = np.empty(size_bytes, np.uint8)
+        return self.memory[:size_bytes]
+
+
+_KEPT = _Kept()
+
+
 def read_nifti(path: str | os.PathLike[str], *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Volume:
     """Read a NIfTI file of any kind as int16 HU.
 
@@ -104,8 +124,12 @@ def read_nifti(path: str | os.PathLike[str], *, limit_bytes: int = DEFAULT_LIMIT
     >>> volume.hu.shape, volume.hu.dtype, int(volume.hu.max()), volume.geometry.spacing_mm[0]
     ((2, 3, 4), dtype('int16'), -1000, 8.0)
     """
-    source = load_source(path, limit_bytes=limit_bytes)
-    return read_nifti_bytes(source.raw, source.name, image=source.image, limit_bytes=limit_bytes)
+    first, second = pair_of(Path(path))
+    if second is not None or not first.name.lower().endswith(".gz"):
+        source = load_source(path, limit_bytes=limit_bytes)
+        return read_nifti_bytes(source.raw, source.name, image=source.image, limit_bytes=limit_bytes)
+    # Nothing of the compressed bytes outlives this call, so each thread keeps its buffer for them.
+    return read_nifti_bytes(_file_bytes(first, limit_bytes, kept=_KEPT), str(path), limit_bytes=limit_bytes)
 
 
 def load_source(path: str | os.PathLike[str], *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Source:
@@ -198,8 +222,8 @@ def read_mask(
     return mask.hu.astype(np.uint8)
 
 
-def _file_bytes(path: Path, limit_bytes: int, *, cut: bool = False) -> NDArray[np.uint8]:
-    """The file's bytes, or the first `limit_bytes` of them if `cut`, in a buffer of their own.
+def _file_bytes(path: Path, limit_bytes: int, *, cut: bool = False, kept: "_Kept | None" = None) -> NDArray[np.uint8]:
+    """The file's bytes, or the first `limit_bytes` of them if `cut`, in a buffer of their own or the `kept` one.
 
     Mapping the file would save a millisecond, and end the process when another cuts the file short.
     """
@@ -210,7 +234,8 @@ def _file_bytes(path: Path, limit_bytes: int, *, cut: bool = False) -> NDArray[n
             size = os.fstat(file.fileno()).st_size
             if size > limit_bytes and not cut:
                 raise _too_large(path, size, limit_bytes)
-            raw = np.empty(min(size, limit_bytes), np.uint8)
+            size = min(size, limit_bytes)
+            raw = np.empty(size, np.uint8) if kept is None else kept.buffer(size)
             filled = 0
             while filled < raw.size and (count := file.readinto(raw[filled:].data)):
                 filled += count
