@@ -52,7 +52,7 @@ def bound(tuple shape, size_t voxel_bytes):
 
 
 def encode(voxels, tuple shape, out, bint portable=False):
-    """Encode voxels (aligned, C order, of that shape) into `out`, with room for `bound`; return the length."""
+    """Encode voxels (aligned, C order) of a shape into `out`, with room for `bound`; return the length."""
     cdef Py_buffer source, target
     cdef Source chunk
     cdef Scratch scratch
@@ -99,7 +99,8 @@ cdef const char* _decode(Py_buffer* source, Py_buffer* target, bint portable) ex
     cdef Scratch scratch
     cdef const char* fault = c_parse(<const uint8_t*>source.buf, source.len, proven, scratch)
     if fault == NULL:
-        if proven.voxel_bytes != target.itemsize or proven.shape.voxels() * proven.voxel_bytes != <size_t>target.len:
+        if (proven.voxel_bytes != target.itemsize
+                or proven.shape.voxels() * proven.voxel_bytes != <size_t>target.len):
             return "its dtype and number of voxels are not those of the output"
         c_decode(proven, <uint8_t*>target.buf, scratch, portable)
     return fault
