@@ -72,7 +72,7 @@ from numpy.typing import NDArray
 from zarr.abc.codec import ArrayBytesCodec
 from zarr.core.buffer import Buffer, NDBuffer
 
-from fastct._ext import BytesLike, as_bytes, ctpack
+from fastct._ext import BytesLike, ctpack
 from fastct.errors import CodecError
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ MAX_AXES = 32
 MAX_VOXELS = 2**30  # of one chunk, so that a damaged header cannot ask for all memory
 CURE = "The bytes are damaged or foreign: write the array anew"
 _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype(np.uint8), 2: np.dtype(np.int16)}
+_SUPPORTED = tuple(_DTYPES.values())
 
 
 def encode_chunk(voxels: NDArray[Any]) -> bytes:
@@ -99,14 +100,14 @@ def encode_chunk(voxels: NDArray[Any]) -> bytes:
     >>> len(encode_chunk(np.full((8, 64, 64), -1024, np.int16)))
     24
     """
-    if voxels.dtype not in _DTYPES.values():
+    if voxels.dtype not in _SUPPORTED:
         raise CodecError("ctpack", f"the array is {voxels.dtype}", "Give int16 or uint8")
     if voxels.ndim > MAX_AXES or voxels.size > MAX_VOXELS:
         finding = f"the array has shape {voxels.shape}"
         raise CodecError("ctpack", finding, f"Give at most {MAX_AXES} axes and {MAX_VOXELS} voxels a chunk")
     plain = np.require(voxels, requirements=["C", "A"])
     out = np.empty(ctpack.bound(voxels.shape, voxels.itemsize), np.uint8)
-    length = ctpack.encode(_bytes_of(plain), voxels.shape, voxels.itemsize, out)
+    length = ctpack.encode(plain, voxels.shape, out)
     return out[:length].tobytes()
 
 
@@ -124,10 +125,9 @@ def decode_chunk(chunk: BytesLike) -> NDArray[Any]:
     array([[0, 1, 2],
            [3, 4, 5]], dtype=uint8)
     """
-    source = as_bytes(chunk)
-    dtype, shape = _proven(source)
+    dtype, shape = _proven(chunk)
     out = np.empty(shape, dtype)
-    _decode(source, out)
+    _decode(chunk, out)
     return out
 
 
@@ -146,32 +146,28 @@ def decode_chunk_into(chunk: BytesLike, out: NDArray[Any]) -> None:
     >>> int(out.min())
     7
     """
-    if out.dtype not in _DTYPES.values():
+    if out.dtype not in _SUPPORTED:
         raise CodecError("output", f"it is {out.dtype}", "Give int16 or uint8")
-    source = as_bytes(chunk)
-    if out.flags.c_contiguous and out.flags.aligned:
-        _decode(source, out)
+    flags = out.flags
+    if flags.c_contiguous and flags.aligned:
+        _decode(chunk, out)
         return
     whole = np.empty(out.shape, out.dtype)
-    _decode(source, whole)
+    _decode(chunk, whole)
     out[...] = whole
 
 
-def _proven(chunk: NDArray[np.uint8]) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _proven(chunk: BytesLike) -> tuple[np.dtype[Any], tuple[int, ...]]:
     found = ctpack.inspect(chunk)
     if isinstance(found, str):
         raise CodecError("ctpack chunk", found, CURE)
     return _DTYPES[found[0]], found[1]
 
 
-def _decode(chunk: NDArray[np.uint8], out: NDArray[Any]) -> None:
-    fault = ctpack.decode(chunk, _bytes_of(out), out.itemsize)
+def _decode(chunk: BytesLike, out: NDArray[Any]) -> None:
+    fault = ctpack.decode(chunk, out)
     if fault is not None:
         raise CodecError("ctpack chunk", fault, CURE)
-
-
-def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
-    return array.reshape(-1).view(np.uint8)
 
 
 class CTPack(Codec):
@@ -214,7 +210,7 @@ class CTPackCodec(ArrayBytesCodec):
 
     def validate(self, *, dtype: Any, **_: Any) -> None:
         native = dtype.to_native_dtype()
-        if native not in _DTYPES.values():
+        if native not in _SUPPORTED:
             raise CodecError("ctpack", f"the array is {native}", "Give int16 or uint8")
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: "ArraySpec") -> int:

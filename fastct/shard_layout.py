@@ -1,6 +1,7 @@
 """What the zarr.json of a one-shard array says: written for an array, and read back as a layout."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -102,7 +103,7 @@ def array_metadata(
     name = np.dtype(dtype).name
     _check(shape, name, codec, fill_value)
     chunk_shape = [min(n, c) for n, c in zip(shape, CHUNK_SHAPE, strict=True)]
-    document = {
+    document: dict[str, Any] = {
         "zarr_format": 3,
         "node_type": "array",
         "shape": [int(n) for n in shape],
@@ -114,7 +115,9 @@ def array_metadata(
         "attributes": {},
         "storage_transformers": [],
     }
-    return document if dimension_names is None else {**document, "dimension_names": list(dimension_names)}
+    if dimension_names is not None:
+        document["dimension_names"] = list(dimension_names)
+    return deepcopy(document)
 
 
 def _check(shape: Sequence[int], dtype: str, codec: str, fill_value: int) -> None:

@@ -1,4 +1,6 @@
 # ctpack chunks for Python: encode, inspect and decode one chunk, with the GIL released.
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer)
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef extern from "ctpack.h" namespace "ctpack" nogil:
@@ -49,55 +51,76 @@ def bound(tuple shape, size_t voxel_bytes):
     return c_bound(_shape(shape), voxel_bytes)
 
 
-def encode(const unsigned char[::1] voxels, tuple shape, size_t voxel_bytes, unsigned char[::1] out,
-           bint portable=False):
-    """Encode voxels (C order, aligned) into `out`, which has room for `bound`; return the length."""
-    cdef Source source
+def encode(voxels, tuple shape, out, bint portable=False):
+    """Encode voxels (aligned, C order) of a shape into `out`, with room for `bound`; return the length."""
+    cdef Py_buffer source, target
+    cdef Source chunk
     cdef Scratch scratch
-    cdef uint8_t* target = &out[0]
     cdef size_t length
-    source.shape = _shape(shape)
-    if source.shape.voxels() * voxel_bytes != <size_t>voxels.shape[0]:
-        raise ValueError("the voxels do not fill the shape")
-    if <size_t>out.shape[0] < c_bound(source.shape, voxel_bytes):
-        raise ValueError("the output has less room than the bound")
-    source.voxel_bytes = voxel_bytes
-    source.voxels = &voxels[0] if voxels.shape[0] else NULL
-    with nogil:
-        length = c_encode(source, target, scratch, portable)
+    chunk.shape = _shape(shape)
+    PyObject_GetBuffer(voxels, &source, PyBUF_C_CONTIGUOUS)
+    try:
+        PyObject_GetBuffer(out, &target, PyBUF_WRITABLE)
+        try:
+            chunk.voxel_bytes = source.itemsize
+            chunk.voxels = <const uint8_t*>source.buf
+            if chunk.voxel_bytes > 2 or chunk.shape.voxels() * chunk.voxel_bytes != <size_t>source.len:
+                raise ValueError("the voxels are not of one or two bytes, or do not fill the shape")
+            if <size_t>target.len < c_bound(chunk.shape, chunk.voxel_bytes):
+                raise ValueError("the output has less room than the bound")
+            with nogil:
+                length = c_encode(chunk, <uint8_t*>target.buf, scratch, portable)
+        finally:
+            PyBuffer_Release(&target)
+    finally:
+        PyBuffer_Release(&source)
     return length
 
 
-def inspect(const unsigned char[::1] chunk):
+def inspect(chunk):
     """Prove a chunk: (bytes of a voxel, shape), or a sentence that says what is wrong with it."""
+    cdef Py_buffer source
     cdef Chunk proven
     cdef Scratch scratch
     cdef const char* fault
-    cdef const uint8_t* start = &chunk[0] if chunk.shape[0] else NULL
-    cdef size_t n_bytes = chunk.shape[0]
-    with nogil:
-        fault = c_parse(start, n_bytes, proven, scratch)
+    PyObject_GetBuffer(chunk, &source, PyBUF_SIMPLE)
+    try:
+        with nogil:
+            fault = c_parse(<const uint8_t*>source.buf, source.len, proven, scratch)
+    finally:
+        PyBuffer_Release(&source)
     if fault != NULL:
         return fault.decode("ascii")
     return proven.voxel_bytes, tuple([proven.shape.extent[axis] for axis in range(proven.shape.axes)])
 
 
-def decode(const unsigned char[::1] chunk, unsigned char[::1] out, size_t voxel_bytes, bint portable=False):
-    """Decode a chunk into `out` (aligned to its voxels); return what is wrong, or None.
-
-    `out` is not touched unless the chunk is sound, of that many bytes a voxel, and fills it.
-    """
+cdef const char* _decode(Py_buffer* source, Py_buffer* target, bint portable) except? NULL nogil:
     cdef Chunk proven
     cdef Scratch scratch
+    cdef const char* fault = c_parse(<const uint8_t*>source.buf, source.len, proven, scratch)
+    if fault == NULL:
+        if (proven.voxel_bytes != target.itemsize
+                or proven.shape.voxels() * proven.voxel_bytes != <size_t>target.len):
+            return "its dtype and number of voxels are not those of the output"
+        c_decode(proven, <uint8_t*>target.buf, scratch, portable)
+    return fault
+
+
+def decode(chunk, out, bint portable=False):
+    """Decode a chunk into `out` (aligned, C order); return what is wrong, or None.
+
+    `out` is not touched unless the chunk is sound and has as many voxels, of as many bytes.
+    """
+    cdef Py_buffer source, target
     cdef const char* fault
-    cdef const uint8_t* start = &chunk[0] if chunk.shape[0] else NULL
-    cdef uint8_t* target = &out[0] if out.shape[0] else NULL
-    cdef size_t n_bytes = chunk.shape[0], room = out.shape[0]
-    with nogil:
-        fault = c_parse(start, n_bytes, proven, scratch)
-        if fault == NULL and (
-                proven.voxel_bytes != voxel_bytes or proven.shape.voxels() * voxel_bytes != room):
-            fault = "its dtype and number of voxels are not those of the output"
-        if fault == NULL:
-            c_decode(proven, target, scratch, portable)
+    PyObject_GetBuffer(chunk, &source, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(out, &target, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+        try:
+            with nogil:
+                fault = _decode(&source, &target, portable)
+        finally:
+            PyBuffer_Release(&target)
+    finally:
+        PyBuffer_Release(&source)
     return None if fault == NULL else fault.decode("ascii")

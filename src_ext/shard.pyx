@@ -86,7 +86,8 @@ def encode_volume(const voxel[:, :, :] voxels, tuple chunk_shape, voxel fill, bi
     cdef int axis
     cdef uint8_t* target = &out[0]
     cdef size_t length
-    if not _rows(voxels.shape, voxels.strides, sizeof(voxel)) or <size_t>out.shape[0] < c_bound(grid, sizeof(voxel)):
+    if (not _rows(voxels.shape, voxels.strides, sizeof(voxel))
+            or <size_t>out.shape[0] < c_bound(grid, sizeof(voxel))):
         raise ValueError("the rows are not contiguous, or the output has less room than the bound")
     volume.first = <const uint8_t*>&voxels[0, 0, 0]
     for axis in range(3):

@@ -174,6 +174,18 @@ def test_tensorstore_reads_the_archive_codecs(tmp_path: Path, dtype: str, codec:
     np.testing.assert_array_equal(tensorstore.open(spec).result().read().result(), volume)
 
 
+@pytest.mark.parametrize("codec", shards.CODECS)
+def test_a_label_of_nothing_is_an_index_that_others_read(tmp_path: Path, codec: str) -> None:
+    empty = np.zeros((9, 70, 66), np.uint8)
+    metadata = shards.array_metadata(empty.shape, "uint8", codec)
+    folder = publish(tmp_path / "a", metadata, bytes(shards.write_shard(empty, metadata)))
+    assert (folder / shards.SHARD_KEY).stat().st_size == 8 * 16 + 4
+    np.testing.assert_array_equal(zarr.open_array(folder, mode="r")[...], empty)
+    np.testing.assert_array_equal(
+        shards.read_shard((folder / shards.SHARD_KEY).read_bytes(), metadata), empty
+    )
+
+
 def test_a_mapped_file_is_read_in_place(tmp_path: Path) -> None:
     volume, metadata, shard = stored((9, 70, 70), "int16", "ctpack")
     path = publish(tmp_path / "a", metadata, shard) / shards.SHARD_KEY
