@@ -181,9 +181,7 @@ def test_a_label_of_nothing_is_an_index_that_others_read(tmp_path: Path, codec: 
     folder = publish(tmp_path / "a", metadata, bytes(shards.write_shard(empty, metadata)))
     assert (folder / shards.SHARD_KEY).stat().st_size == 8 * 16 + 4
     np.testing.assert_array_equal(zarr.open_array(folder, mode="r")[...], empty)
-    np.testing.assert_array_equal(
-        shards.read_shard((folder / shards.SHARD_KEY).read_bytes(), metadata), empty
-    )
+    np.testing.assert_array_equal(shards.read_shard((folder / shards.SHARD_KEY).read_bytes(), metadata), empty)
 
 
 def test_a_mapped_file_is_read_in_place(tmp_path: Path) -> None:
