@@ -10,6 +10,7 @@ from fastct.errors import ArrayError, OptionError
 from fastct.geometry import Geometry
 from fastct.kernels import home
 from fastct.kernels.maps import (
+    IDENTITY,
     Line,
     Reading,
     Shape,
@@ -272,7 +273,7 @@ def _resample_line(window_hu: tuple[float, float] | None, kind: np.dtype[Any], v
             "uint8 cannot hold int16 HU",
             'Give window_hu, or convert labels first: labels.astype("uint8")',
         )
-    return Line()
+    return IDENTITY
 
 
 def _spacing(spacing_mm: ArrayLike, name: str) -> Triple:

@@ -120,13 +120,16 @@ class Line:
     def windowed(self, low: float, high: float) -> "Line":
         """This map, then [low, high] of its results to [0, 1], clamped."""
         scale = 1.0 / (high - low)
-        if self == Line():
+        if self == IDENTITY:
             # A whole anchor can be taken from a voxel exactly, whatever the window.
             anchor = float(round(low))
             return Line(anchor, scale, (anchor - low) * scale, 0.0, 1.0)
         moved = self.then(scale, -low * scale)
         floor, ceiling = np.clip((moved.floor, moved.ceiling), 0.0, 1.0).tolist()
         return Line(moved.anchor, moved.slope, moved.offset, floor, ceiling)
+
+
+IDENTITY = Line()  # values stay as they are
 
 
 def _scaled(end: float, scale: float, shift: float) -> float:
@@ -148,7 +151,7 @@ class Reading:
     """
 
     grid: Grid
-    line: Line = Line()
+    line: Line = IDENTITY
     order: int = 1
     fill: float | None = None
     noise_sigma: float = 0.0
@@ -179,7 +182,7 @@ class Settings(NamedTuple):
 
 def window_line(low_hu: float, high_hu: float, dtype: DTypeLike = np.float32) -> Line:
     """The map of a window to [0, 1], or to [0, 255] for uint8."""
-    line = Line().windowed(low_hu, high_hu)
+    line = IDENTITY.windowed(low_hu, high_hu)
     return line.then(255.0, 0.0) if np.dtype(dtype) == np.uint8 else line
 
 

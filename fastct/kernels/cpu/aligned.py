@@ -107,7 +107,7 @@ def _resample_slice(hu, out, y_taps, x_taps, line):
     index, weight = x_taps.source[left:right], x_taps.weight[left:right]
     first = min(index[0], index[-1])
     width = max(index[0], index[-1]) - first + 2
-    columns, copies = index - first, _is_run(index, weight)
+    columns, copies = (index - first).astype(np.uint64), _is_run(index, weight)
     rows, blended = np.empty((2, width), np.float32), np.empty(width, np.float32)
     held = np.array([NONE, NONE])
     for y in range(y_taps.first, y_taps.stop):
@@ -137,7 +137,7 @@ def _blend_rows(near, far, weight, out):
 def _resample_row(row, index, weight, out):
     for x in range(out.size):
         near = row[index[x]]
-        out[x] = near + weight[x] * (row[index[x] + 1] - near)
+        out[x] = near + weight[x] * (row[index[x] + np.uint64(1)] - near)
 
 
 @njit(nogil=True, cache=True)
@@ -146,12 +146,20 @@ def nearest(hu, out, places, settings):
     z_taps = _nearest_taps(places, 0, hu.shape[0], out.shape[0], settings)
     y_taps = _nearest_taps(places, 1, hu.shape[1], out.shape[1], settings)
     x_taps = _nearest_taps(places, 2, hu.shape[2], out.shape[2], settings)
+    left, right = x_taps.first, x_taps.stop
+    # Unsigned, as Numba counts negative indices from the end.
+    columns = x_taps.source[left:right].astype(np.uint64)
     row = np.empty(out.shape[2], np.float32)
     for z in range(out.shape[0]):
         for y in range(out.shape[1]):
             row[:] = settings.outside
             if z_taps.first <= z < z_taps.stop and y_taps.first <= y < y_taps.stop:
                 source = hu[z_taps.source[z], y_taps.source[y]]
-                for x in range(x_taps.first, x_taps.stop):
-                    row[x] = mapped(source[x_taps.source[x]], settings.line)
+                _map_columns(source, columns, row[left:right], settings.line)
             store_row(row, out[z, y])
+
+
+@njit(nogil=True, cache=True)
+def _map_columns(hu, columns, row, line):
+    for x in range(row.size):
+        row[x] = mapped(hu[columns[x]], line)

@@ -6,19 +6,19 @@ import numpy as np
 from numba import njit
 
 from fastct.kernels.cpu.aligned import FRACTION, HALF_VOXEL, WEIGHT_SHIFT, WEIGHT_UNIT
-from fastct.kernels.cpu.pointwise import mapped
+from fastct.kernels.cpu.pointwise import map_row, mapped
 from fastct.kernels.cpu.rounding import store_row
 from fastct.kernels.maps import FRACTION_BITS
 
+SCRATCH_VOXELS = 2**20  # 4 MB of float32: about what a core has of cache
+# Mapping a voxel takes a tenth of the time of reading one askew: mapping it again is worth it up to here.
+MOST_MAPPED_PER_OUTPUT = 8
+
 
 @njit(nogil=True, cache=True)
-def _ends(hu):
-    """Places of the last voxel along each axis."""
-    return (
-        (hu.shape[0] - 1) << FRACTION_BITS,
-        (hu.shape[1] - 1) << FRACTION_BITS,
-        (hu.shape[2] - 1) << FRACTION_BITS,
-    )
+def _end(n):
+    """Place of the last of n voxels."""
+    return (n - 1) << FRACTION_BITS
 
 
 @njit(nogil=True, cache=True)
@@ -32,32 +32,126 @@ def _row_start(places, z, y):
 
 
 @njit(nogil=True, cache=True)
-def _step(places):
+def _row_step(places):
     """How far each next voxel of a row reads, along each source axis."""
     return places[0, 2], places[1, 2], places[2, 2]
 
 
 @njit(nogil=True, cache=True)
-def _moved(start, step, x):
-    return start[0] + x * step[0], start[1] + x * step[1], start[2] + x * step[2]
+def _run(start, step, low, high, n):
+    """The voxels of a row, from the first up to a stop, whose places lie in [low, high]."""
+    if step == 0:
+        return (0, n) if low <= start <= high else (0, 0)
+    if step > 0:
+        first, last = -((start - low) // step), (high - start) // step
+    else:
+        first, last = -((high - start) // -step), (start - low) // -step
+    first = min(max(first, 0), n)
+    return first, min(max(last + 1, first), n)
 
 
 @njit(nogil=True, cache=True)
-def _is_inside(place, ends, margin):
-    return (
-        -margin <= place[0] <= ends[0] + margin
-        and -margin <= place[1] <= ends[1] + margin
-        and -margin <= place[2] <= ends[2] + margin
-    )
+def _inside(start, step, margin, shape, n):
+    """The voxels of a row that lie inside of the volume, or up to a margin beyond it."""
+    first, stop = 0, n
+    for axis in range(3):
+        axis_first, axis_stop = _run(start[axis], step[axis], -margin, _end(shape[axis]) + margin, n)
+        first, stop = max(first, axis_first), min(stop, axis_stop)
+    return first, max(first, stop)
 
 
 @njit(nogil=True, cache=True)
-def _tap(place, end):
-    """Index at or below a place, index of the next voxel if it counts, and its weight."""
-    place = min(max(place, 0), end)
-    index = place >> FRACTION_BITS
-    weight = np.float32((place & FRACTION) >> WEIGHT_SHIFT) * WEIGHT_UNIT
-    return index, index + (weight > 0), weight
+def linear(hu, out, places, settings):
+    """Trilinear resampling: along y, then x, then z, as along the axes.
+
+    Each voxel is read by about eight others. So the part of the volume that some output slices need is
+    mapped to float32 first, and they are read from there.
+    """
+    slices = _slices_at_a_time(places, out.shape, hu.shape)
+    scratch = np.empty(0, np.float32)
+    for z in range(0, out.shape[0], slices):
+        some = out[z : z + slices]
+        origin, shape = _needed(places, z, some.shape, hu.shape)
+        if scratch.size < shape[0] * shape[1] * shape[2]:
+            scratch = np.empty(shape[0] * shape[1] * shape[2], np.float32)
+        part = scratch[: shape[0] * shape[1] * shape[2]].reshape(shape)
+        _map_part(hu, origin, part, settings.line)
+        _read_part(part, origin, hu.shape, some, z, places, settings)
+
+
+@njit(nogil=True, cache=True)
+def _needed(places, z, out_shape, shape):
+    """The part of a volume that output slices from z on read: index of its first voxel, and its shape.
+
+    One more voxel on each far side, repeated beyond the edge, lets every voxel be blended with a next one.
+    """
+    (z_first, z_size) = _needed_along(places, 0, z, out_shape, shape[0])
+    (y_first, y_size) = _needed_along(places, 1, z, out_shape, shape[1])
+    (x_first, x_size) = _needed_along(places, 2, z, out_shape, shape[2])
+    return (z_first, y_first, x_first), (z_size, y_size, x_size)
+
+
+@njit(nogil=True, cache=True)
+def _needed_along(places, axis, z, out_shape, n):
+    low = high = places[axis, 3] + z * places[axis, 0]
+    for out_axis in range(3):
+        reach = (out_shape[out_axis] - 1) * places[axis, out_axis]
+        low, high = low + min(reach, 0), high + max(reach, 0)
+    first = min(max(low >> FRACTION_BITS, 0), n - 1)
+    return first, min(max(high >> FRACTION_BITS, 0), n - 1) - first + 2
+
+
+@njit(nogil=True, cache=True)
+def _slices_at_a_time(places, out_shape, shape):
+    """As many output slices as the scratch memory allows, or all where that would map voxels too often."""
+    slices = out_shape[0]
+    while True:
+        _, part = _needed(places, 0, (slices, out_shape[1], out_shape[2]), shape)
+        needed = part[0] * part[1] * part[2]
+        if needed > MOST_MAPPED_PER_OUTPUT * slices * out_shape[1] * out_shape[2]:
+            return out_shape[0]
+        if needed <= SCRATCH_VOXELS or slices == 1:
+            return slices
+        slices = (slices + 1) // 2
+
+
+@njit(nogil=True, cache=True)
+def _map_part(hu, origin, part, line):
+    for k in range(part.shape[0]):
+        for j in range(part.shape[1]):
+            z, y = min(origin[0] + k, hu.shape[0] - 1), min(origin[1] + j, hu.shape[1] - 1)
+            map_row(hu[z, y], origin[2], part[k, j], line)
+
+
+@njit(nogil=True, cache=True)
+def _read_part(part, origin, shape, out, first_z, places, settings):
+    """Write the output slices from first_z on, from the part of a volume of that shape that they need."""
+    strides = (part.shape[1] * part.shape[2], part.shape[2], 1)
+    flat = part.reshape(part.size)
+    step = _row_step(places)
+    row, index = np.empty(out.shape[2], np.float32), np.empty(out.shape[2], np.int64)
+    weights = np.empty((3, out.shape[2]), np.float32)
+    for z in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            start = _row_start(places, first_z + z, y)
+            first, stop = _inside(start, step, settings.margin, shape, row.size)
+            index[first:stop] = 0
+            for axis in range(3):
+                place, end = start[axis] + first * step[axis], _end(shape[axis])
+                own_weights = weights[axis, first:stop]
+                _add_taps(index[first:stop], own_weights, place, step[axis], end, origin[axis], strides[axis])
+            row[:] = settings.outside
+            _read_row(flat, index[first:stop], weights[:, first:stop], strides, row[first:stop])
+            store_row(row, out[z, y])
+
+
+@njit(nogil=True, cache=True)
+def _add_taps(index, weights, start, step, end, origin, stride):
+    """Add what an axis contributes to the index of each voxel read, and note the weight of the next."""
+    for x in range(index.size):
+        place = min(max(start + x * step, 0), end)
+        index[x] += ((place >> FRACTION_BITS) - origin) * stride
+        weights[x] = np.float32(np.int32((place & FRACTION) >> WEIGHT_SHIFT)) * WEIGHT_UNIT
 
 
 @njit(nogil=True, cache=True)
@@ -66,58 +160,49 @@ def _blend(near, far, weight):
 
 
 @njit(nogil=True, cache=True)
-def _read_slice(hu, y, x, line):
-    """Blend four voxels of a slice: along y, then along x."""
-    (y_near, y_far, y_weight), (x_near, x_far, x_weight) = y, x
-    near = _blend(mapped(hu[y_near, x_near], line), mapped(hu[y_far, x_near], line), y_weight)
-    far = _blend(mapped(hu[y_near, x_far], line), mapped(hu[y_far, x_far], line), y_weight)
-    return _blend(near, far, x_weight)
-
-
-@njit(nogil=True, cache=True)
-def linear(hu, out, places, settings):
-    """Trilinear resampling: along y, then x, then z, as along the axes."""
-    row = np.empty(out.shape[2], np.float32)
-    for z in range(out.shape[0]):
-        for y in range(out.shape[1]):
-            _linear_row(hu, row, _row_start(places, z, y), _step(places), settings)
-            store_row(row, out[z, y])
-
-
-@njit(nogil=True, cache=True)
-def _linear_row(hu, row, start, step, settings):
-    ends = _ends(hu)
+def _read_row(flat, index, weights, strides, row):
+    """Blend the voxels from each index on: along y, then x, then z."""
+    z_weights, y_weights, x_weights = weights[0], weights[1], weights[2]
+    z_stride, y_stride = np.uint64(strides[0]), np.uint64(strides[1])
+    one = np.uint64(1)
     for x in range(row.size):
-        place = _moved(start, step, x)
-        row[x] = settings.outside
-        if _is_inside(place, ends, settings.margin):
-            z_near, z_far, z_weight = _tap(place[0], ends[0])
-            y_tap, x_tap = _tap(place[1], ends[1]), _tap(place[2], ends[2])
-            value = _read_slice(hu[z_near], y_tap, x_tap, settings.line)
-            if z_weight > 0:
-                far = _read_slice(hu[z_far], y_tap, x_tap, settings.line)
-                value = _blend(value, far, z_weight)
-            row[x] = value
+        # Unsigned, as Numba counts negative indices from the end.
+        near, below = np.uint64(index[x]), np.uint64(index[x]) + y_stride
+        left = _blend(flat[near], flat[below], y_weights[x])
+        right = _blend(flat[near + one], flat[below + one], y_weights[x])
+        value = _blend(left, right, x_weights[x])
+        if z_weights[x] > 0:
+            near, below = near + z_stride, below + z_stride
+            left = _blend(flat[near], flat[below], y_weights[x])
+            right = _blend(flat[near + one], flat[below + one], y_weights[x])
+            value = _blend(value, _blend(left, right, x_weights[x]), z_weights[x])
+        row[x] = value
 
 
 @njit(nogil=True, cache=True)
 def nearest(hu, out, places, settings):
     """Nearest-neighbour resampling; halfway goes up, as in ITK."""
-    row = np.empty(out.shape[2], np.float32)
+    step = _row_step(places)
+    row, index = np.empty(out.shape[2], np.float32), np.empty((3, out.shape[2]), np.uint64)
     for z in range(out.shape[0]):
         for y in range(out.shape[1]):
-            _nearest_row(hu, row, _row_start(places, z, y), _step(places), settings)
+            start = _row_start(places, z, y)
+            first, stop = _inside(start, step, settings.margin, hu.shape, row.size)
+            for axis in range(3):
+                place = start[axis] + first * step[axis]
+                _note_nearest(index[axis, first:stop], place, step[axis], hu.shape[axis])
+            row[:] = settings.outside
+            _read_nearest(hu, index[:, first:stop], row[first:stop], settings.line)
             store_row(row, out[z, y])
 
 
 @njit(nogil=True, cache=True)
-def _nearest_row(hu, row, start, step, settings):
-    ends = _ends(hu)
+def _note_nearest(index, start, step, n):
+    for x in range(index.size):
+        index[x] = min(max((start + x * step + HALF_VOXEL) >> FRACTION_BITS, 0), n - 1)
+
+
+@njit(nogil=True, cache=True)
+def _read_nearest(hu, index, row, line):
     for x in range(row.size):
-        place = _moved(start, step, x)
-        row[x] = settings.outside
-        if _is_inside(place, ends, settings.margin):
-            z = min(max((place[0] + HALF_VOXEL) >> FRACTION_BITS, 0), hu.shape[0] - 1)
-            y = min(max((place[1] + HALF_VOXEL) >> FRACTION_BITS, 0), hu.shape[1] - 1)
-            x_near = min(max((place[2] + HALF_VOXEL) >> FRACTION_BITS, 0), hu.shape[2] - 1)
-            row[x] = mapped(hu[z, y, x_near], settings.line)
+        row[x] = mapped(hu[index[0, x], index[1, x], index[2, x]], line)

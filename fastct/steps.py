@@ -1,0 +1,288 @@
+"""The steps of preprocessing: each is a few plain values, and what they do to a Frame."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastct.draws import Draws, Number, Numbers, drawn, ends, plain
+from fastct.errors import OptionError
+from fastct.kernels.maps import IDENTITY, Grid, Line, Shape, Triple, centred_grid, resampled_shape
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the steps so far have come to: where the output reads, and what becomes of the values.
+
+    `spacing_mm` is the distance of output voxels along (z, y, x), as the steps count millimetres.
+    """
+
+    grid: Grid
+    spacing_mm: Triple
+    line: Line = IDENTITY
+    noise_sigma: float = 0.0
+    noise_key: int = 0
+
+    def read_on(self, shape: Shape, matrix: Matrix, start: Any, spacing_mm: Triple | None = None) -> "Frame":
+        """This frame, each voxel o of the output now read at `matrix @ o + start` of what was before."""
+        before, offset = self.grid.affine[:, :3], self.grid.affine[:, 3]
+        affine = np.column_stack([before @ matrix, before @ start + offset])
+        return replace(self, grid=Grid(shape, affine), spacing_mm=spacing_mm or self.spacing_mm)
+
+    def turned(self, matrix: Matrix) -> "Frame":
+        """This frame, read through a matrix about its centre."""
+        centre = (np.array(self.grid.shape) - 1) / 2
+        return self.read_on(self.grid.shape, matrix, centre - matrix @ centre)
+
+    def mapped(self, line: Line) -> "Frame":
+        """This frame with another map of intensities."""
+        if self.noise_sigma > 0:
+            raise OptionError("steps", "an intensity step comes after Noise", "Put Noise last")
+        return replace(self, line=line)
+
+
+class Step(ABC):
+    """One step: a frozen dataclass of plain values that overrides `on`.
+
+    Fields that may be drawn at random are typed Number. A step is only done once they have been drawn.
+    """
+
+    @abstractmethod
+    def on(self, frame: Frame) -> Frame:
+        """The frame with this step done."""
+
+    def drawn(self, draws: Draws) -> Self:
+        """This step with a number in place of each Uniform."""
+        values = {field.name: drawn(getattr(self, field.name), draws) for field in fields(self)}  # type: ignore[arg-type]
+        return replace(self, **values)  # type: ignore[type-var]
+
+
+def _refuse(step: object, cure: str) -> OptionError:
+    return OptionError(type(step).__name__, f"it is {step}", cure)
+
+
+@dataclass(frozen=True)
+class Window(Step):
+    """Map [low_hu, high_hu] to [0, 1], clamped."""
+
+    low_hu: Number
+    high_hu: Number
+
+    def __post_init__(self) -> None:
+        if not ends(self.low_hu)[1] < ends(self.high_hu)[0]:
+            raise _refuse(self, "Give low_hu below high_hu")
+
+    def on(self, frame: Frame) -> Frame:
+        return frame.mapped(frame.line.windowed(plain(self.low_hu), plain(self.high_hu)))
+
+
+@dataclass(frozen=True)
+class Intensity(Step):
+    """Multiply values by `scale`, then add `shift`."""
+
+    scale: Number = 1.0
+    shift: Number = 0.0
+
+    def on(self, frame: Frame) -> Frame:
+        return frame.mapped(frame.line.then(plain(self.scale), plain(self.shift)))
+
+
+@dataclass(frozen=True)
+class Noise(Step):
+    """Add Gaussian noise of standard deviation `sigma`, in the units of the output of the steps before.
+
+    The key is drawn; each voxel's number under it gives the noise, on a CPU and a GPU alike.
+    """
+
+    sigma: Number
+    key: int | None = None
+
+    def __post_init__(self) -> None:
+        if not ends(self.sigma)[0] >= 0:
+            raise _refuse(self, "Give a sigma of at least 0")
+
+    def drawn(self, draws: Draws) -> Self:
+        step = super().drawn(draws)
+        return replace(step, key=draws.word()) if step.key is None else step
+
+    def on(self, frame: Frame) -> Frame:
+        if frame.noise_sigma > 0:
+            raise OptionError("steps", "there are two Noise steps", "Give one, of their joint sigma")
+        if self.key is None:
+            raise OptionError("Noise", "its key is still to be drawn", "Call drawn(seed, epoch, index) first")
+        return replace(frame, noise_sigma=plain(self.sigma), noise_key=self.key)
+
+
+@dataclass(frozen=True)
+class Resample(Step):
+    """Change the spacing to `spacing_mm`, or the voxels to `shape`; the centre stays in place.
+
+    Axes are (z, y, x); a None in `spacing_mm` leaves its axis as it is.
+    """
+
+    spacing_mm: tuple[Number | None, Number | None, Number | None] | None = None
+    shape: Shape | None = None
+
+    def __post_init__(self) -> None:
+        if (self.spacing_mm is None) == (self.shape is None):
+            raise _refuse(self, "Give spacing_mm or shape")
+        wanted = self.spacing_mm or self.shape or ()
+        if len(wanted) != 3 or not all(axis is None or 0 < ends(axis)[0] < math.inf for axis in wanted):
+            raise _refuse(self, "Give (z, y, x), each above 0")
+
+    def on(self, frame: Frame) -> Frame:
+        before = frame.grid.shape
+        if self.shape is not None:
+            shape = self.shape
+            ratio = np.array(before) / np.array(shape)
+        else:
+            wanted = zip(self.spacing_mm or (), frame.spacing_mm, strict=True)
+            z, y, x = (own if to is None else plain(to) for to, own in wanted)
+            shape = resampled_shape(before, frame.spacing_mm, (z, y, x))
+            ratio = np.array((z, y, x)) / np.array(frame.spacing_mm)
+        grid = centred_grid(before, shape, ratio)
+        z, y, x = (ratio * frame.spacing_mm).tolist()
+        return frame.read_on(shape, grid.affine[:, :3], grid.affine[:, 3], (z, y, x))
+
+
+@dataclass(frozen=True)
+class Crop(Step):
+    """Keep the voxels from `start` up to `stop` along (z, y, x)."""
+
+    start: Shape
+    stop: Shape
+
+    def __post_init__(self) -> None:
+        if not all(0 <= start < stop for start, stop in zip(self.start, self.stop, strict=True)):
+            raise _refuse(self, "Give a start of at least 0, below the stop, along (z, y, x)")
+
+    def on(self, frame: Frame) -> Frame:
+        if any(stop > n for stop, n in zip(self.stop, frame.grid.shape, strict=True)):
+            raise _refuse(self, f"Stay within the {frame.grid.shape} voxels there are, or Pad first")
+        z, y, x = (stop - start for start, stop in zip(self.start, self.stop, strict=True))
+        return frame.read_on((z, y, x), np.eye(3), self.start)
+
+    @classmethod
+    def around(cls, mask: NDArray[Any], spacing_mm: Triple, margin_mm: float = 0.0) -> "Crop":
+        """The box of all voxels of a mask that are not 0, with a margin as far as the volume goes.
+
+        A lung box is `Crop.around(lungs, geometry.spacing_mm, margin_mm=10)`. It counts voxels of the
+        mask, so that it comes before a Resample.
+        """
+        start, stop = [], []
+        for axis, spacing in enumerate(spacing_mm):
+            others = tuple(other for other in range(3) if other != axis)
+            found = np.flatnonzero(mask.any(axis=others))
+            if found.size == 0:
+                raise OptionError("mask", "it is empty", "Check it, or leave out the Crop")
+            margin = math.ceil(margin_mm / spacing)
+            start.append(max(int(found[0]) - margin, 0))
+            stop.append(min(int(found[-1]) + 1 + margin, mask.shape[axis]))
+        return cls((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+@dataclass(frozen=True)
+class Pad(Step):
+    """Add voxels before and after along (z, y, x); they read what lies there, or the fill."""
+
+    before: Shape = (0, 0, 0)
+    after: Shape = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        if not all(n >= 0 for n in (*self.before, *self.after)):
+            raise _refuse(self, "Give numbers of at least 0, or Crop")
+
+    def on(self, frame: Frame) -> Frame:
+        widths = zip(frame.grid.shape, self.before, self.after, strict=True)
+        z, y, x = (n + before + after for n, before, after in widths)
+        return frame.read_on((z, y, x), np.eye(3), -np.array(self.before))
+
+
+@dataclass(frozen=True)
+class Flip(Step):
+    """Turn the order of voxels round along some axes: 0 is z, 1 is y, 2 is x."""
+
+    axes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not set(self.axes) <= {0, 1, 2}:
+            raise _refuse(self, "Give axes from 0, 1 and 2")
+
+    def on(self, frame: Frame) -> Frame:
+        return frame.turned(np.diag([-1.0 if axis in self.axes else 1.0 for axis in range(3)]))
+
+
+@dataclass(frozen=True)
+class Rotate(Step):
+    """Turn the picture about its centre by degrees about (z, y, x), in that order, in millimetres.
+
+    A positive angle turns x towards y (about z), z towards x (about y), y towards z (about x).
+    """
+
+    degrees: Numbers
+
+    def on(self, frame: Frame) -> Frame:
+        matrix = np.eye(3)
+        for axis, angle in enumerate(self.degrees):
+            matrix = _rotation(axis, math.radians(plain(angle))) @ matrix
+        spacing = np.array(frame.spacing_mm)
+        return frame.turned(matrix.T * spacing / spacing[:, None])  # reads where a voxel came from
+
+
+def _rotation(axis: int, angle: float) -> Matrix:
+    """Rotation of (z, y, x) about an axis: 0 turns x towards y, 1 z towards x, 2 y towards z."""
+    source, target = ((2, 1), (0, 2), (1, 0))[axis]
+    matrix = np.eye(3)
+    matrix[source, source] = matrix[target, target] = math.cos(angle)
+    matrix[target, source], matrix[source, target] = math.sin(angle), -math.sin(angle)
+    return matrix
+
+
+@dataclass(frozen=True)
+class Scale(Step):
+    """Enlarge the picture about its centre; a factor below 1 makes it smaller."""
+
+    factor: Number
+
+    def __post_init__(self) -> None:
+        if not ends(self.factor)[0] > 0:
+            raise _refuse(self, "Give a factor above 0")
+
+    def on(self, frame: Frame) -> Frame:
+        return frame.turned(np.eye(3) / plain(self.factor))
+
+
+@dataclass(frozen=True)
+class Shift(Step):
+    """Move the picture by millimetres along (z, y, x)."""
+
+    distance_mm: Numbers
+
+    def on(self, frame: Frame) -> Frame:
+        distance = np.array([plain(distance) for distance in self.distance_mm])
+        return frame.read_on(frame.grid.shape, np.eye(3), -distance / frame.spacing_mm)
+
+
+@dataclass(frozen=True)
+class Sometimes(Step):
+    """Another step, done with a chance; once drawn the chance is 0 or 1."""
+
+    step: Step
+    chance: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.chance <= 1:
+            raise _refuse(self, "Give a chance from 0 to 1")
+
+    def drawn(self, draws: Draws) -> Self:
+        return replace(self, chance=float(draws.share() < self.chance), step=self.step.drawn(draws))
+
+    def on(self, frame: Frame) -> Frame:
+        if self.chance not in (0, 1):
+            raise OptionError("Sometimes", "it is still to be drawn", "Call drawn(seed, epoch, index) first")
+        return self.step.on(frame) if self.chance == 1 else frame
