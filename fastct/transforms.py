@@ -159,9 +159,7 @@ class Preprocess:
         )
         return [
             Preprocessed(image, tuple(next(masks) for _ in own), geometry_on(reading.grid, geometry))
-            for image, own, (reading, _), geometry in zip(
-                images, every_label, readings, geometries, strict=True
-            )
+            for image, own, (reading, _), geometry in zip(images, every_label, readings, geometries, strict=True)
         ]
 
     def _scaled(self, frame: Frame) -> Frame:
@@ -177,9 +175,7 @@ class Preprocess:
         return frame
 
 
-def _check(
-    volumes: Sequence[Volume], geometries: Sequence[Geometry], labels: Sequence[Sequence[Volume]]
-) -> None:
+def _check(volumes: Sequence[Volume], geometries: Sequence[Geometry], labels: Sequence[Sequence[Volume]]) -> None:
     if not len(volumes) == len(geometries) == len(labels):
         raise ArrayError(
             "batch",

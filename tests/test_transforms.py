@@ -97,9 +97,7 @@ def test_crop_pad_and_flip_are_slices_of_the_array(shape, seed, data):
     np.testing.assert_array_equal(done(hu, Crop(start, stop), Flip((1,))), hu[box][:, ::-1])
     padded = np.pad(hu, list(zip(start, stop, strict=True)), constant_values=-1024)
     np.testing.assert_array_equal(done(hu, Pad(start, stop)), padded)
-    np.testing.assert_array_equal(
-        done(hu, Pad(start, stop), Crop(start, tuple(np.add(start, shape).tolist()))), hu
-    )
+    np.testing.assert_array_equal(done(hu, Pad(start, stop), Crop(start, tuple(np.add(start, shape).tolist()))), hu)
 
 
 def test_crop_around_a_mask():
@@ -174,9 +172,7 @@ def test_a_chain_lies_where_simpleitk_says(shape, seed, steps):
     size = result.hu.shape[::-1]
     index_to_place = sitk.AffineTransform(own[:3, :3].ravel().tolist(), own[:3, 3].tolist())
     expected = sitk.GetArrayFromImage(
-        sitk.Resample(
-            image, size, index_to_place, sitk.sitkLinear, (0, 0, 0), (1, 1, 1), np.eye(3).ravel(), -1024.0
-        )
+        sitk.Resample(image, size, index_to_place, sitk.sitkLinear, (0, 0, 0), (1, 1, 1), np.eye(3).ravel(), -1024.0)
     )
     edge = on_the_edge(geometry, result.geometry)
     np.testing.assert_allclose(result.hu[~edge], expected[~edge], rtol=0, atol=4096e-5)
