@@ -218,18 +218,21 @@ def export(store: str, study: str, file: Path, label: str | None, overwrite: boo
 @click.option("-j", "--workers", type=click.IntRange(0), default=0, help="Threads; 0: one a core.")
 @click.option("--overwrite", is_flag=True, help="Replace a phantom data set that is there.")
 @quiet_options
-def phantom(folder: Path, studies: int, seed: int, workers: int, overwrite: bool, **options: Any) -> None:
+def phantom(folder: Path, studies: int, seed: int, **options: Any) -> None:
     """Write a synthetic data set in MosMedData's layout, with its truth.csv."""
-    reporter = _reporter(options)
-    _phantom(folder, studies, seed, workers, overwrite)
+    _phantom(folder, studies, seed, _reporter(options), options)
+
+
+def _phantom(folder: Path, studies: int, seed: int, reporter: Reporter, options: dict[str, Any]) -> None:
+    from fastct.phantom import iter_phantoms
+    from fastct.pipeline import Event
+
+    threads = choose(RunOptions, {"workers": options["workers"]}).worker_count
+    rows = iter_phantoms(folder, studies, seed, workers=threads, overwrite=options["overwrite"])
+    with reporter.stage("phantom"):
+        for number, row in enumerate(rows, 1):
+            reporter.event(Event("phantom", row.study_id, "done", "", 0, number, studies))
     reporter.wrote("phantom", folder)
-
-
-def _phantom(folder: Path, studies: int, seed: int, workers: int, overwrite: bool) -> None:
-    from fastct.phantom import write_phantoms
-
-    threads = choose(RunOptions, {"workers": workers}).worker_count
-    write_phantoms(folder, studies=studies, seed=seed, workers=threads, overwrite=overwrite)
 
 
 @cli.command()
@@ -241,9 +244,7 @@ def demo(folder: Path, studies: int, seed: int, **options: Any) -> None:
     """A synthetic data set, and the main job on it; in under a minute."""
     reporter = _reporter(options)
     phantoms, store = folder / "phantoms", folder / "store"
-    with reporter.stage("phantom"):
-        _phantom(phantoms, studies, seed, options["workers"], overwrite=True)
-    reporter.wrote("phantom", phantoms)
+    _phantom(phantoms, studies, seed, reporter, {**options, "overwrite": True})
     _run(str(phantoms), str(store), reporter, options)
     _leave(reporter)
 

@@ -65,7 +65,8 @@ class Reporter:
         self._failed += failed
         if self._bar is not None and self._task is not None:
             megabytes_per_s = self._bytes / MB / max(monotonic() - self._started, 1e-3)
-            rate = f"{megabytes_per_s:.0f} MB/s" + (f", {self._failed} failed" if self._failed else "")
+            rate = f"{megabytes_per_s:.0f} MB/s" if self._bytes else ""
+            rate += f", {self._failed} failed" if self._failed else ""
             self._bar.update(self._task, completed=event.done, total=event.total, rate=rate)
         if self.as_json:
             self._json({"event": "study", **asdict(event)})

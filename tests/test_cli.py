@@ -70,6 +70,13 @@ def test_info_of_each_kind(chests, scored):
     assert facts["shape (z, y, x)"] == "10 × 96 × 96"
 
 
+def test_phantom_says_what_it_writes(tmp_path):
+    done = call("phantom", tmp_path / "set", "--studies", "1", "--json", "-q")
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["study", "phantom"]
+    assert (tmp_path / "set" / "truth.csv").exists()
+
+
 def test_export_and_dry_run(scored, chests, tmp_path):
     assert call("export", scored, "study_0002", tmp_path / "a.nii.gz", "--label", "lesion").returncode == 0
     assert fastct.read_nifti(tmp_path / "a.nii.gz").hu.max() == 1
