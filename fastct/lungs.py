@@ -7,12 +7,12 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fastct.airways import LUMEN_HU, WALL_HU, find_airways
+from fastct.airways import find_airways
 from fastct.errors import ArrayError
 from fastct.geometry import Geometry
 from fastct.kernels import masks
 from fastct.kernels.masks import Bits, Pieces
-from fastct.pleura import bridge_slices, close_notches, fill_gaps
+from fastct.pleura import bridge_slices, close_notches, fill_gaps, heart_zone
 from fastct.sides import cut_apart, find_midline, walk_sides
 
 Spacing = tuple[float, float, float]
@@ -29,7 +29,10 @@ GAS_HU = -1000
 SMALL_ML = 1000.0  # both lungs of an adult hold more, even breathed out
 SMALL_SIDE = 0.15  # share of both lungs; a left lung is about 45 % of them
 CUT_MM2 = 100.0  # lung in the first or last slice that says that the scan cuts it
+MERGED_MM = 60.0  # the junction of both lungs is a line of some 20 mm (Fraser and Pare); more is a guess
 FLOOR_HU = (-1100, -900)  # where the darkest voxel of a calibrated scan of a body in air lies
+FLOOR_ROWS = 8  # of so many rows one is looked at: padding and outside air fill many
+RIGHT, LEFT = 1, 2
 
 
 @dataclass(frozen=True)
@@ -94,18 +97,22 @@ def segment_lungs(hu: NDArray[np.int16], geometry: Geometry, options: LungOption
     """The lung mask of one volume, with flags that say what is doubtful about it.
 
     Flags: `lung_empty` (no lung found), `lung_cut` (the first or last slice holds lung), `lung_small` (less
-    than 1 L), `side_small` (a side holds less than 15 % of both), `hu_floor` (the darkest voxel is not that
-    of air: padding, or HU that are none). Errors as for `lung_mask`.
+    than 1 L), `side_small` (a side holds less than 15 % of both), `sides_merged` (the cut between the lungs
+    runs far through air), `hu_floor` (the darkest voxels are not air: padding, or values that are no HU).
+    Errors as for `lung_mask`.
     """
     if hu.dtype != np.int16 or hu.shape != geometry.shape:
         raise ArrayError(
             "hu", f"it is {hu.dtype} {hu.shape}, wanted int16 {geometry.shape}", "Give HU and their geometry"
         )
-    right, left = _find_lungs(geometry.upright(hu), geometry.upright_spacing_mm(), options)
-    labels = np.zeros(hu.shape, np.uint8)
-    masks.unpack_label(right, 1, geometry.upright(labels))
-    masks.unpack_label(left, 2, geometry.upright(labels))
-    return LungMask(labels, _flags(hu, right, left, geometry))
+    upright, labels = geometry.upright(hu), np.zeros(hu.shape, np.uint8)
+    found = _find_lungs(upright, geometry.upright_spacing_mm(), options)
+    if found is not None:
+        rows, words = found.box
+        part = geometry.upright(labels)[:, rows, masks.columns_of(words, upright.shape[2])]
+        masks.unpack_label(found.right, RIGHT, part)
+        masks.unpack_label(found.left, LEFT, part)
+    return LungMask(labels, _flags(upright, found, geometry))
 
 
 def slice_areas_mm2(lungs: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.float64]:
@@ -140,26 +147,53 @@ def lung_box(lungs: NDArray[np.uint8], geometry: Geometry, margin_mm: float = 10
     return box[0], box[1], box[2]
 
 
-def _find_lungs(hu: NDArray[np.int16], spacing_mm: Spacing, options: LungOptions) -> tuple[Bits, Bits]:
-    """Bit masks of right and left lung of an upright volume."""
-    outer, air, lumen, soft = masks.pack_below(hu, (BODY_HU, EDGE_HU, LUMEN_HU, WALL_HU))
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Bit masks of both lungs within a box (y, words) of the frame, and the longest cut between them."""
+
+    right: Bits
+    left: Bits
+    box: tuple[slice, slice]
+    cut_mm: float
+
+
+def _find_lungs(hu: NDArray[np.int16], spacing_mm: Spacing, options: LungOptions) -> _Found | None:
+    """Both lungs of an upright volume; None where there is none."""
+    outer, air = masks.pack_below(hu, (BODY_HU, EDGE_HU))
     body = _find_body(~outer, spacing_mm)
+    box = masks.bounds(body)
+    if box is None:
+        return None
+    hu = hu[:, box[0], masks.columns_of(box[1], hu.shape[2])]
+    body, air = body[:, *box], air[:, *box]
     air = masks.open_slices(air & body, masks.disc(SPIKE_MM, spacing_mm))
     middle = find_midline(air, body, spacing_mm)
-    airways = find_airways(lumen & body, ~soft, middle, spacing_mm)
-    lung = cut_apart(hu, _large(air & ~airways, spacing_mm), middle, spacing_mm)
-    pieces = masks.find_pieces(lung)
-    side = walk_sides(pieces, _is_lung(pieces, hu, middle, spacing_mm), middle, spacing_mm)
-    right, left = pieces.paint(side == 1), pieces.paint(side == 2)
-    if not side.any():
-        return right, left
+    airways = find_airways(hu, body, middle, spacing_mm)
+    air, cut_mm = cut_apart(hu, air & ~airways, middle, spacing_mm)
+    right, left = _choose(air, hu, middle, spacing_mm)
+    inner = masks.bounds(right | left)
+    if inner is None:
+        return None
+    right, left, room = right[:, *inner], left[:, *inner], (body & ~airways)[:, *inner]
+    middle -= inner[1].start * masks.WORD_BITS
     if options.keep_consolidation:
-        right, left = (bridge_slices(one, body & ~airways, middle, spacing_mm) for one in (right, left))
+        right = bridge_slices(right, room, middle, spacing_mm)
+        left = bridge_slices(left, room & ~heart_zone(left, middle, spacing_mm), middle, spacing_mm)
     right, left = close_notches(right, left, spacing_mm)
     right, left = fill_gaps(right, left, spacing_mm, options.keep_consolidation)
     # Thin parts go last: between lesions that were filled, a thin septum of lung is thin no more.
-    right, left = (masks.open_slices(one & body, masks.disc(THIN_MM, spacing_mm)) for one in (right, left))
-    return right, left & ~right
+    thick = masks.disc(THIN_MM, spacing_mm)
+    right, left = (masks.open_slices(one & body[:, *inner], thick) for one in (right, left))
+    return _Found(right, left & ~right, _within(box, inner), cut_mm)
+
+
+def _within(box: tuple[slice, slice], inner: tuple[slice, slice]) -> tuple[slice, slice]:
+    """A box of a box, as a box of the frame."""
+    rows, words = (
+        slice(of_inner.start + of_box.start, of_inner.stop + of_box.start)
+        for of_box, of_inner in zip(box, inner, strict=True)
+    )
+    return rows, words
 
 
 def _find_body(tissue: Bits, spacing_mm: Spacing) -> Bits:
@@ -172,23 +206,19 @@ def _find_body(tissue: Bits, spacing_mm: Spacing) -> Bits:
     order = np.lexsort((pieces.area, pieces.slice_index))
     largest = np.zeros(len(pieces), bool)
     largest[order[np.flatnonzero(np.diff(pieces.slice_index[order], append=-1))]] = True
-    return masks.fill_holes(pieces.paint(largest))
+    return pieces.paint(largest)
 
 
-def _large(air: Bits, spacing_mm: Spacing) -> Bits:
+def _choose(air: Bits, hu: NDArray[np.int16], middle: int, spacing_mm: Spacing) -> tuple[Bits, Bits]:
+    """The air of the right and of the left lung."""
     pieces = masks.find_pieces(air)
-    return pieces.paint(pieces.area * spacing_mm[1] * spacing_mm[2] >= PIECE_MM2)
-
-
-def _median_hu(histograms: NDArray[np.int64]) -> NDArray[np.float64]:
-    below = histograms.cumsum(axis=-1)
-    middle: NDArray[np.float64] = (2 * below < below[..., -1:]).sum(axis=-1) + np.float64(0.5)
-    return masks.BIN_FLOOR_HU + masks.BIN_HU * middle
+    side = walk_sides(pieces, _is_lung(pieces, hu, middle, spacing_mm), middle, spacing_mm)
+    return pieces.paint(side == RIGHT), pieces.paint(side == LEFT)
 
 
 def _is_lung(pieces: Pieces, hu: NDArray[np.int16], middle: int, spacing_mm: Spacing) -> NDArray[np.bool_]:
     """Pieces that are large enough, and not as dark as gas beside the patient's own lung of that side."""
-    histograms = pieces.histograms(hu).astype(np.int64)
+    histograms = pieces.histograms(hu)
     aerated = histograms[:, : (AERATED_HU - masks.BIN_FLOOR_HU) // masks.BIN_HU]
     left = pieces.middle_x > middle
     sides = [aerated[left == side].sum(axis=0) for side in (False, True)]
@@ -199,19 +229,22 @@ def _is_lung(pieces: Pieces, hu: NDArray[np.int16], middle: int, spacing_mm: Spa
     return wanted & (_median_hu(histograms) > gas)
 
 
-def _flags(hu: NDArray[np.int16], right: Bits, left: Bits, geometry: Geometry) -> tuple[str, ...]:
-    found = []
-    ml = [masks.count(side).sum() * geometry.voxel_ml for side in (right, left)]
+def _median_hu(histograms: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.float64]:
+    below = histograms.cumsum(axis=-1)
+    middle: NDArray[np.float64] = (2 * below < below[..., -1:]).sum(axis=-1) + np.float64(0.5)
+    return masks.BIN_FLOOR_HU + masks.BIN_HU * middle
+
+
+def _flags(hu: NDArray[np.int16], found: _Found | None, geometry: Geometry) -> tuple[str, ...]:
     _, y_mm, x_mm = geometry.upright_spacing_mm()
-    ends = masks.count((right | left)[[0, -1]]) * (y_mm * x_mm)
-    if not sum(ml):
-        found.append("lung_empty")
-    elif sum(ml) < SMALL_ML:
-        found.append("lung_small")
-    if sum(ml) and min(ml) < SMALL_SIDE * sum(ml):
-        found.append("side_small")
-    if ends.max() > CUT_MM2:
-        found.append("lung_cut")
-    if not FLOOR_HU[0] <= hu.min() <= FLOOR_HU[1]:
-        found.append("hu_floor")
-    return tuple(found)
+    areas = [masks.count(side) * (y_mm * x_mm) for side in (found.right, found.left)] if found else []
+    ml = [area.sum() * geometry.upright_spacing_mm()[0] / 1000.0 for area in areas]
+    checks = {
+        "lung_empty": not sum(ml),
+        "lung_small": 0 < sum(ml) < SMALL_ML,
+        "side_small": sum(ml) > 0 and min(ml) < SMALL_SIDE * sum(ml),
+        "lung_cut": max((area[[0, -1]].max() for area in areas), default=0.0) > CUT_MM2,
+        "sides_merged": found is not None and found.cut_mm > MERGED_MM,
+        "hu_floor": not FLOOR_HU[0] <= hu[:, ::FLOOR_ROWS].min() <= FLOOR_HU[1],
+    }
+    return tuple(flag for flag, doubtful in checks.items() if doubtful)

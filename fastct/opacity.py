@@ -63,10 +63,13 @@ def opacity_mask(hu: NDArray[np.int16], lungs: NDArray[np.uint8], geometry: Geom
             f"they are {hu.dtype} {hu.shape} and {lungs.dtype} {lungs.shape}, the geometry {geometry.shape}",
             "Give int16 HU and uint8 lungs of the geometry's shape",
         )
-    lung = masks.pack_label(geometry.upright(lungs))
-    found = _find_opacities(geometry.upright(hu), lung, geometry)
     out = np.zeros(hu.shape, np.uint8)
-    masks.unpack_label(found, 1, geometry.upright(out))
+    upright, lung = geometry.upright(hu), masks.pack_label(geometry.upright(lungs))
+    box = masks.bounds(lung)
+    if box is not None:
+        rows, columns = box[0], masks.columns_of(box[1], upright.shape[2])
+        found = _find_opacities(upright[:, rows, columns], lung[:, *box], geometry)
+        masks.unpack_label(found, 1, geometry.upright(out)[:, rows, columns])
     return out
 
 

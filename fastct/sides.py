@@ -21,16 +21,12 @@ START_MM2 = 500.0  # smallest piece of the slice from which the walk starts
 
 def find_midline(air: Bits, body: Bits, spacing_mm: Spacing) -> int:
     """Column of the mediastinum: the valley of the column profile of air, near the middle of the body."""
-    pieces, trunk = masks.find_pieces(air), masks.find_pieces(body)
-    columns = air.shape[2] * masks.WORD_BITS
-    if not len(trunk):
-        return int(columns // 2)
-    starts, stops = (np.bincount(pieces.spans[:, end], minlength=columns + 1) for end in (0, 1))
+    profile, trunk = masks.column_counts(air), masks.column_counts(body)
+    columns = np.arange(len(profile))
     width = max(int(PROFILE_MM / spacing_mm[2]), 1)
-    profile = np.convolve(np.cumsum(starts - stops)[:columns], np.full(width, 1.0 / width))
-    profile = profile[width // 2 :][:columns]
-    off_centre = np.abs(np.arange(columns) - np.median(trunk.box[:, 2:].mean(axis=1))) * spacing_mm[2]
-    cost = profile + profile.max() * CENTRE_WEIGHT * off_centre / VALLEY_MM
+    smooth = np.convolve(profile, np.full(width, 1.0 / width))[width // 2 :][: len(columns)]
+    off_centre = np.abs(columns - (trunk * columns).sum() / trunk.sum()) * spacing_mm[2]
+    cost = smooth + smooth.max() * CENTRE_WEIGHT * off_centre / VALLEY_MM
     return int(np.where(off_centre <= VALLEY_MM + spacing_mm[2], cost, np.inf).argmin())
 
 
@@ -41,8 +37,11 @@ def beside(shape: tuple[int, ...], column: float, left: bool) -> Bits:
     return np.broadcast_to(np.packbits(side, bitorder="little").view(np.uint64), shape)
 
 
-def cut_apart(hu: NDArray[np.int16], lung: Bits, middle: int, spacing_mm: Spacing) -> Bits:
-    """Cut pieces that span both sides along the densest front-to-back path near the midline."""
+def cut_apart(hu: NDArray[np.int16], lung: Bits, middle: int, spacing_mm: Spacing) -> tuple[Bits, float]:
+    """Cut pieces that span both sides along the densest front-to-back path near the midline.
+
+    Also says how far the longest of these cuts runs through lung, in mm.
+    """
     pieces = masks.find_pieces(lung)
     right = pieces.count_inside(beside(lung.shape, middle, left=False))
     smaller = np.minimum(right, pieces.area - right)
@@ -51,11 +50,12 @@ def cut_apart(hu: NDArray[np.int16], lung: Bits, middle: int, spacing_mm: Spacin
     reach = int(SPLIT_MM / spacing_mm[2])
     columns = np.arange(max(middle - reach, 0), min(middle + reach + 1, hu.shape[2]))
     drift = (np.abs(columns - middle) * spacing_mm[2] * DRIFT_HU_PER_MM).astype(np.int32)
-    out = lung.copy()
+    parted = lung.copy()
     for piece in np.flatnonzero(spans):
         z, (y0, y1) = pieces.slice_index[piece], pieces.box[piece, :2]
-        masks.cut(hu[z], out[z], (int(y0), int(y1)), int(columns[0]), drift)
-    return out
+        masks.cut(hu[z], parted[z], (int(y0), int(y1)), int(columns[0]), drift)
+    cleared = masks.count(lung & ~parted)
+    return parted, float(cleared.max()) * spacing_mm[1]
 
 
 def walk_sides(pieces: Pieces, wanted: NDArray[np.bool_], middle: int, spacing_mm: Spacing) -> NDArray[np.int8]:
@@ -73,7 +73,8 @@ def walk_sides(pieces: Pieces, wanted: NDArray[np.bool_], middle: int, spacing_m
     large = pieces.area * spacing_mm[1] * spacing_mm[2] > START_MM2
     first = wanted & large & (at == start)
     side[first] = np.where(pieces.middle_x[first] < middle, 1, 2)
-    upper, lower, pixels = pieces.overlaps().T
+    pairs = pieces.overlaps()
+    upper, lower, pixels = pairs[wanted[pairs[:, 0]] & wanted[pairs[:, 1]]].T
     upwards, downwards = range(start + 1, slices), range(start - 1, -1, -1)
     for steps, here, before in ((upwards, upper, lower), (downwards, lower, upper)):
         for z in steps:

@@ -132,6 +132,9 @@ public:
         : half_width_(half_width), radius_(radius), rows_(rows), words_(words), pitch_(words + 1),
           margin_((2 * radius + 1) * pitch_), now_(plane()), next_(plane()), sum_(plane()) {}
 
+    // From now on slices have so many rows, no more than at first.
+    void set_rows(std::ptrdiff_t rows) { rows_ = rows; }
+
     template <bool dilating>
     void apply(const word* from, word* to) {
         std::ptrdiff_t first, stop;
@@ -216,16 +219,36 @@ inline void for_span(std::int32_t x0, std::int32_t x1, Action action) {
     }
 }
 
-// Writes a label where the mask is set; pixels that only pad the last word are left out.
+// A byte of 0 or 1 for each bit of a byte.
+struct ByteSpread {
+    std::uint64_t bytes[256];
+    ByteSpread() {
+        for (int bits = 0; bits < 256; ++bits) {
+            std::uint8_t spread[8];
+            for (int i = 0; i < 8; ++i) spread[i] = bits >> i & 1;
+            std::memcpy(bytes + bits, spread, sizeof spread);
+        }
+    }
+};
+
+// Writes `label` where the mask is set; pixels that only pad the last word are left out.
 inline void write_label(const word* mask, std::ptrdiff_t rows, std::ptrdiff_t words, std::ptrdiff_t columns,
                         std::uint8_t label, char* out, std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride) {
+    static const ByteSpread spread;
     for (std::ptrdiff_t y = 0; y < rows; ++y)
         for (std::ptrdiff_t w = 0; w < words; ++w) {
             word bits = mask[y * words + w];
-            char* to = out + y * row_stride + w * WORD_BITS * pixel_stride;
             if (!bits) continue;
-            if (bits == ~word{0} && pixel_stride == 1 && (w + 1) * WORD_BITS <= columns) {
-                std::memset(to, label, WORD_BITS);
+            char* to = out + y * row_stride + w * WORD_BITS * pixel_stride;
+            if (pixel_stride == 1 && (w + 1) * WORD_BITS <= columns) {
+                for (int i = 0; i < 8; ++i) {
+                    std::uint64_t eight;
+                    std::memcpy(&eight, to + 8 * i, 8);
+                    // A pixel that is set takes the label, whatever stood there.
+                    const std::uint64_t ones = spread.bytes[bits >> (8 * i) & 0xff];
+                    eight = (eight & ~(ones * 0xff)) | ones * label;
+                    std::memcpy(to + 8 * i, &eight, 8);
+                }
                 continue;
             }
             for (; bits; bits &= bits - 1) {
@@ -235,20 +258,37 @@ inline void write_label(const word* mask, std::ptrdiff_t rows, std::ptrdiff_t wo
         }
 }
 
-// Bits where labels are `label`, or, for label 0, where they are anything but 0.
+// The word of 64 labels that are `label`, or, for label 0, that are anything but 0.
+inline word pack_labels_word(const std::uint8_t* labels, std::uint8_t label) {
+    word bits = 0;
+#if defined(__SSE2__)
+    const __m128i wanted = _mm_set1_epi8(static_cast<char>(label));
+    for (int i = 0; i < 4; ++i) {
+        const __m128i pixels = _mm_loadu_si128(reinterpret_cast<const __m128i*>(labels + 16 * i));
+        const unsigned equal = static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(pixels, wanted)));
+        bits |= static_cast<word>(equal) << (16 * i);
+    }
+#else
+    for (int i = 0; i < WORD_BITS; ++i) bits |= static_cast<word>(labels[i] == label) << i;
+#endif
+    return label ? bits : ~bits;
+}
+
 inline void pack_labels(const char* labels, std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride,
                         std::ptrdiff_t rows, std::ptrdiff_t columns, std::uint8_t label, word* out) {
     const std::ptrdiff_t words = (columns + WORD_BITS - 1) / WORD_BITS;
+    std::uint8_t part[WORD_BITS];
     for (std::ptrdiff_t y = 0; y < rows; ++y)
         for (std::ptrdiff_t w = 0; w < words; ++w) {
             const char* from = labels + y * row_stride + w * WORD_BITS * pixel_stride;
             const std::ptrdiff_t n = std::min<std::ptrdiff_t>(columns - w * WORD_BITS, WORD_BITS);
-            word bits = 0;
-            for (std::ptrdiff_t i = 0; i < n; ++i) {
-                const std::uint8_t value = static_cast<std::uint8_t>(from[i * pixel_stride]);
-                bits |= static_cast<word>(label ? value == label : value != 0) << i;
+            const std::uint8_t* pixels = reinterpret_cast<const std::uint8_t*>(from);
+            if (n < WORD_BITS || pixel_stride != 1) {
+                std::memset(part, label ? label - 1 : 0, sizeof part);  // padding is never set
+                for (std::ptrdiff_t i = 0; i < n; ++i) part[i] = static_cast<std::uint8_t>(from[i * pixel_stride]);
+                pixels = part;
             }
-            out[y * words + w] = bits;
+            out[y * words + w] = pack_labels_word(pixels, label);
         }
 }
 

@@ -1,6 +1,9 @@
-# Masks as bit rows, and their pieces as runs: typed doors to bitrows.h, runs.h and contours.h.
+# Masks as bit rows, and their pieces as runs: typed doors to bitrows.h, runs.h, pieces.h and contours.h.
 # distutils: language = c++
-"""Loops of fastct.kernels.cpu.masks: no checks, outputs are the caller's, the GIL is free."""
+"""Loops of fastct.kernels.cpu.masks: no checks, outputs are the caller's, the GIL is free.
+
+Runs are int32 (n, 3): from, to, piece. Tables are int64 (pieces, 7): see Measure in runs.h.
+"""
 
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint64_t
@@ -23,34 +26,43 @@ cdef extern from "bitrows.h" namespace "fastct" nogil:
                      ptrdiff_t columns, uint8_t label, uint64_t* out)
 
 cdef extern from "runs.h" namespace "fastct" nogil:
+    cdef struct Run:
+        pass
+    cdef struct Runs:
+        pass
+    cdef struct Measure:
+        pass
     int64_t c_count_runs "fastct::count_runs"(const uint64_t* rows, ptrdiff_t n_rows, ptrdiff_t words)
-    void c_find_runs "fastct::find_runs"(const uint64_t* rows, ptrdiff_t n_rows, ptrdiff_t words,
-                                         int32_t* spans, int32_t* starts)
-    int32_t c_label_slices "fastct::label_slices"(const int32_t* spans, const int32_t* starts,
-                                                  ptrdiff_t slices, ptrdiff_t rows, int32_t* piece)
-    int32_t c_label_volume "fastct::label_volume"(const int32_t* spans, const int32_t* starts,
-                                                  ptrdiff_t slices, ptrdiff_t rows, int32_t* piece)
-    void c_measure "fastct::measure"(const int32_t* spans, const int32_t* starts, const int32_t* piece,
-                                     ptrdiff_t slices, ptrdiff_t rows, int64_t* table, int32_t pieces)
-    void c_paint "fastct::paint"(const int32_t* spans, const int32_t* starts, const int32_t* piece,
-                                 const uint8_t* chosen, ptrdiff_t n_rows, ptrdiff_t words, uint64_t* out)
-    void c_count_inside "fastct::count_inside"(const int32_t* spans, const int32_t* starts,
-                                               const int32_t* piece, ptrdiff_t n_rows, ptrdiff_t words,
-                                               const uint64_t* mask, int64_t* counts)
-    void c_histograms "fastct::histograms"(const char* hu, ptrdiff_t slice_stride, ptrdiff_t row_stride,
-                                           ptrdiff_t pixel_stride, const int32_t* spans, const int32_t* starts,
-                                           const int32_t* piece, ptrdiff_t slices, ptrdiff_t rows,
-                                           ptrdiff_t columns, int32_t* counts)
-    cdef struct Overlap:
-        int32_t upper
-        int32_t lower
-        int64_t pixels
-    vector[Overlap] c_overlaps "fastct::overlaps"(const int32_t* spans, const int32_t* starts,
-                                                  const int32_t* piece, ptrdiff_t slices,
-                                                  ptrdiff_t rows) except +
+    void c_find_runs "fastct::find_runs"(const uint64_t* rows, ptrdiff_t n_rows, ptrdiff_t words, Run* runs,
+                                         int32_t* starts)
+    int32_t label_slices(Run* runs, const int32_t* starts, ptrdiff_t slices, ptrdiff_t rows)
+    int32_t label_volume(Run* runs, const int32_t* starts, ptrdiff_t slices, ptrdiff_t rows)
+    void c_measure "fastct::measure"(const Runs& runs, Measure* table, int32_t pieces)
+    void c_paint "fastct::paint"(const Runs& runs, const uint8_t* chosen, ptrdiff_t words, uint64_t* out)
+    void c_count_inside "fastct::count_inside"(const Runs& runs, const uint64_t* mask, ptrdiff_t words,
+                                               int64_t* counts)
+    void c_column_counts "fastct::column_counts"(const uint64_t* rows, ptrdiff_t n_rows, ptrdiff_t words,
+                                                 int64_t* counts) except +
     cdef cppclass Holes:
         Holes(ptrdiff_t rows, ptrdiff_t words)
         void fill(uint64_t* slice) except +
+
+cdef extern from "pieces.h" namespace "fastct" nogil:
+    cdef struct Overlap:
+        pass
+    vector[Overlap] c_overlaps "fastct::overlaps"(const Runs& runs) except +
+    void c_histograms "fastct::histograms"(const Runs& runs, const char* hu, ptrdiff_t slice_stride,
+                                           ptrdiff_t row_stride, ptrdiff_t pixel_stride, ptrdiff_t columns,
+                                           int32_t* counts)
+    cdef cppclass Grown:
+        Grown(const Runs& runs, const Measure* table, const int32_t* half_width, int radius,
+              ptrdiff_t words) except +
+    void c_count_rings "fastct::count_rings"(Grown& inner, Grown& outer, const Measure* table,
+                                             const uint8_t* wanted, int32_t n, const uint64_t* mask,
+                                             ptrdiff_t rows, ptrdiff_t words, int64_t* counts) except +
+    vector[Overlap] c_reach_down "fastct::reach_down"(Grown& grown, const Runs& runs, const Measure* table,
+                                                      const uint8_t* wanted, int32_t n,
+                                                      ptrdiff_t words) except +
 
 cdef extern from "contours.h" namespace "fastct" nogil:
     cdef cppclass Hull:
@@ -61,6 +73,15 @@ cdef extern from "contours.h" namespace "fastct" nogil:
         void find(const char* hu, ptrdiff_t row_stride, ptrdiff_t pixel_stride, const uint64_t* mask,
                   int32_t y0, int32_t y1, int32_t x0, int32_t x1, const int32_t* drift) except +
         void clear(uint64_t* mask)
+
+cdef extern from *:
+    """
+    static inline fastct::Runs as_runs(const int32_t* runs, const int32_t* starts, ptrdiff_t slices,
+                                       ptrdiff_t n_starts) {
+        return {reinterpret_cast<const fastct::Run*>(runs), starts, slices, (n_starts - 1) / slices};
+    }
+    """
+    Runs as_runs(const int32_t* runs, const int32_t* starts, ptrdiff_t slices, ptrdiff_t n_starts) nogil
 
 
 def pack_below(const int16_t[:, :, :] hu, const int16_t[::1] levels, uint64_t[:, :, :, ::1] out):
@@ -114,6 +135,11 @@ def count(const uint64_t[:, :, ::1] mask, int64_t[::1] out):
             out[z] = count_bits(&mask[z, 0, 0], mask.shape[1] * mask.shape[2])
 
 
+def column_counts(const uint64_t[:, :, ::1] mask, int64_t[::1] out):
+    with nogil:
+        c_column_counts(&mask[0, 0, 0], mask.shape[0] * mask.shape[1], mask.shape[2], &out[0])
+
+
 def fill_holes(uint64_t[:, :, ::1] mask):
     cdef ptrdiff_t z
     cdef Holes* holes
@@ -131,59 +157,99 @@ def count_runs(const uint64_t[:, :, ::1] mask):
     return n
 
 
-def find_runs(const uint64_t[:, :, ::1] mask, int32_t[:, ::1] spans, int32_t[::1] starts):
+def find_runs(const uint64_t[:, :, ::1] mask, int32_t[:, ::1] runs, int32_t[::1] starts):
     with nogil:
-        c_find_runs(&mask[0, 0, 0], mask.shape[0] * mask.shape[1], mask.shape[2], &spans[0, 0], &starts[0])
+        c_find_runs(&mask[0, 0, 0], mask.shape[0] * mask.shape[1], mask.shape[2], <Run*>&runs[0, 0], &starts[0])
 
 
-def label(const int32_t[:, ::1] spans, const int32_t[::1] starts, ptrdiff_t slices, cbool through,
-          int32_t[::1] piece):
+def label(int32_t[:, ::1] runs, const int32_t[::1] starts, ptrdiff_t slices, cbool through):
     cdef ptrdiff_t rows = (starts.shape[0] - 1) // slices
     cdef int32_t n
     with nogil:
         if through:
-            n = c_label_volume(&spans[0, 0], &starts[0], slices, rows, &piece[0])
+            n = label_volume(<Run*>&runs[0, 0], &starts[0], slices, rows)
         else:
-            n = c_label_slices(&spans[0, 0], &starts[0], slices, rows, &piece[0])
+            n = label_slices(<Run*>&runs[0, 0], &starts[0], slices, rows)
     return n
 
 
-def measure(const int32_t[:, ::1] spans, const int32_t[::1] starts, const int32_t[::1] piece,
-            ptrdiff_t slices, int64_t[:, ::1] table):
+def measure(const int32_t[:, ::1] runs, const int32_t[::1] starts, ptrdiff_t slices, int64_t[:, ::1] table):
     with nogil:
-        if table.shape[0]:
-            c_measure(&spans[0, 0], &starts[0], &piece[0], slices, (starts.shape[0] - 1) // slices,
-                      &table[0, 0], <int32_t>table.shape[0])
+        c_measure(as_runs(&runs[0, 0], &starts[0], slices, starts.shape[0]), <Measure*>&table[0, 0],
+                  <int32_t>table.shape[0])
 
 
-def paint(const int32_t[:, ::1] spans, const int32_t[::1] starts, const int32_t[::1] piece,
-          const uint8_t[::1] chosen, uint64_t[:, :, ::1] out):
+def paint(const int32_t[:, ::1] runs, const int32_t[::1] starts, const uint8_t[::1] chosen,
+          uint64_t[:, :, ::1] out):
     with nogil:
-        c_paint(&spans[0, 0], &starts[0], &piece[0], &chosen[0], out.shape[0] * out.shape[1], out.shape[2],
+        c_paint(as_runs(&runs[0, 0], &starts[0], out.shape[0], starts.shape[0]), &chosen[0], out.shape[2],
                 &out[0, 0, 0])
 
 
-def count_inside(const int32_t[:, ::1] spans, const int32_t[::1] starts, const int32_t[::1] piece,
-                 const uint64_t[:, :, ::1] mask, int64_t[::1] counts):
+def count_inside(const int32_t[:, ::1] runs, const int32_t[::1] starts, const uint64_t[:, :, ::1] mask,
+                 int64_t[::1] counts):
     with nogil:
-        c_count_inside(&spans[0, 0], &starts[0], &piece[0], mask.shape[0] * mask.shape[1], mask.shape[2],
-                       &mask[0, 0, 0], &counts[0])
+        c_count_inside(as_runs(&runs[0, 0], &starts[0], mask.shape[0], starts.shape[0]), &mask[0, 0, 0],
+                       mask.shape[2], &counts[0])
 
 
-def histograms(const int16_t[:, :, :] hu, const int32_t[:, ::1] spans, const int32_t[::1] starts,
-               const int32_t[::1] piece, int32_t[:, ::1] counts):
+def histograms(const int32_t[:, ::1] runs, const int32_t[::1] starts, const int16_t[:, :, :] hu,
+               int32_t[:, ::1] counts):
     with nogil:
-        c_histograms(<const char*>&hu[0, 0, 0], hu.strides[0], hu.strides[1], hu.strides[2], &spans[0, 0],
-                     &starts[0], &piece[0], hu.shape[0], hu.shape[1],
-                     hu.shape[2], &counts[0, 0])
+        c_histograms(as_runs(&runs[0, 0], &starts[0], hu.shape[0], starts.shape[0]),
+                     <const char*>&hu[0, 0, 0], hu.strides[0], hu.strides[1], hu.strides[2], hu.shape[2],
+                     &counts[0, 0])
 
 
-def overlaps(const int32_t[:, ::1] spans, const int32_t[::1] starts, const int32_t[::1] piece,
-             ptrdiff_t slices):
+cdef bytes overlap_bytes(vector[Overlap]& found):
+    """The overlaps as they lie in memory: int32 upper, int32 lower, int64 pixels."""
+    return (<char*>found.data())[:found.size() * sizeof(Overlap)] if found.size() else b""
+
+
+def overlaps(const int32_t[:, ::1] runs, const int32_t[::1] starts, ptrdiff_t slices):
     cdef vector[Overlap] found
     with nogil:
-        found = c_overlaps(&spans[0, 0], &starts[0], &piece[0], slices, (starts.shape[0] - 1) // slices)
-    return [(pair.upper, pair.lower, pair.pixels) for pair in found]
+        found = c_overlaps(as_runs(&runs[0, 0], &starts[0], slices, starts.shape[0]))
+    return overlap_bytes(found)
+
+
+def count_rings(tuple pieces, const uint8_t[::1] wanted, tuple shapes, const uint64_t[:, :, ::1] mask,
+                int64_t[:, ::1] counts):
+    cdef const int32_t[:, ::1] runs = pieces[0]
+    cdef const int32_t[::1] starts = pieces[1]
+    cdef const int64_t[:, ::1] table = pieces[2]
+    cdef const int32_t[::1] near = shapes[0]
+    cdef const int32_t[::1] far = shapes[1]
+    cdef const Measure* measures = <const Measure*>&table[0, 0]
+    cdef ptrdiff_t words = mask.shape[2]
+    cdef Runs all_runs
+    cdef Grown* inner
+    cdef Grown* outer
+    with nogil:
+        all_runs = as_runs(&runs[0, 0], &starts[0], mask.shape[0], starts.shape[0])
+        inner = new Grown(all_runs, measures, &near[0], <int>near.shape[0] - 1, words)
+        outer = new Grown(all_runs, measures, &far[0], <int>far.shape[0] - 1, words)
+        c_count_rings(inner[0], outer[0], measures, &wanted[0], <int32_t>table.shape[0], &mask[0, 0, 0],
+                      mask.shape[1], words, &counts[0, 0])
+        del inner
+        del outer
+
+
+def reach_down(tuple pieces, const uint8_t[::1] wanted, const int32_t[::1] half_width, ptrdiff_t slices,
+               ptrdiff_t words):
+    cdef const int32_t[:, ::1] runs = pieces[0]
+    cdef const int32_t[::1] starts = pieces[1]
+    cdef const int64_t[:, ::1] table = pieces[2]
+    cdef const Measure* measures = <const Measure*>&table[0, 0]
+    cdef vector[Overlap] found
+    cdef Runs all_runs
+    cdef Grown* grown
+    with nogil:
+        all_runs = as_runs(&runs[0, 0], &starts[0], slices, starts.shape[0])
+        grown = new Grown(all_runs, measures, &half_width[0], <int>half_width.shape[0] - 1, words)
+        found = c_reach_down(grown[0], all_runs, measures, &wanted[0], <int32_t>table.shape[0], words)
+        del grown
+    return overlap_bytes(found)
 
 
 def hull(const uint64_t[:, :, ::1] right, const uint64_t[:, :, ::1] left, uint64_t[:, :, ::1] hull,

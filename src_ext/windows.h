@@ -171,10 +171,17 @@ private:
     std::vector<std::int16_t> difference_;
 };
 
+// Division by a count as a product: exact while sum * count * MEAN_BIN_HU < 2 ** RECIPROCAL_SHIFT, and a sum
+// is at most count * 1100.
+constexpr int RECIPROCAL_SHIFT = 24, MOST_COUNTED = 25;
+
 // Histogram of the window means of the mask's own pixels for each row of the frame, over all slices.
 inline void mean_histograms(MeanWindow& window, const char* hu, std::ptrdiff_t slice_stride,
                             std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride, const word* mask,
                             std::ptrdiff_t slices, std::ptrdiff_t rows, std::ptrdiff_t words, std::int32_t* counts) {
+    std::uint64_t reciprocals[MOST_COUNTED + 1] = {};
+    for (std::uint64_t n = 1; n <= MOST_COUNTED; ++n)
+        reciprocals[n] = (std::uint64_t{1} << RECIPROCAL_SHIFT) / (n * MEAN_BIN_HU) + 1;
     for (std::ptrdiff_t z = 0; z < slices; ++z) {
         const word* slice = mask + z * rows * words;
         window.run(hu + z * slice_stride, row_stride, pixel_stride, slice,
@@ -183,7 +190,7 @@ inline void mean_histograms(MeanWindow& window, const char* hu, std::ptrdiff_t s
                        for (std::ptrdiff_t w = 0; w < words; ++w)
                            for (word bits = slice[y * words + w]; bits; bits &= bits - 1) {
                                const std::ptrdiff_t x = w * WORD_BITS + __builtin_ctzll(bits);
-                               ++bins[sums[x] / (ones[x] * MEAN_BIN_HU)];
+                               ++bins[sums[x] * reciprocals[ones[x]] >> RECIPROCAL_SHIFT];
                            }
                    });
     }

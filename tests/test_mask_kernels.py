@@ -150,19 +150,62 @@ def test_overlaps_against_counting(drawn):
 
 @given(volumes())
 @settings(deadline=None)
-def test_piece_histograms_leave_out_the_ends_of_runs(drawn):
+def test_piece_histograms_of_every_other_row(drawn):
     mask, rng = drawn
     hu = rng.integers(-1200, 300, mask.shape, dtype=np.int16)
     pieces = masks.find_pieces(packed(mask))
     expected = np.zeros((len(pieces), 128), np.int64)
     rows = np.repeat(np.arange(len(pieces.starts) - 1), np.diff(pieces.starts))
-    for row, (x0, x1), piece in zip(rows, pieces.spans.tolist(), pieces.piece, strict=True):
+    for row, (x0, x1, piece) in zip(rows, pieces.runs.tolist(), strict=True):
+        if row % mask.shape[1] % 2:
+            continue  # every other row
         border = min(2, (x1 - x0 - 1) // 2)
         values = hu.reshape(-1, mask.shape[2])[row, x0 + border : x1 - border].astype(int)
         np.add.at(expected[piece], np.clip((values + 1024) // 8, 0, 127), 1)
-    inside = expected[:, 1:]  # values below the first bin are rounded towards it
-    assert np.array_equal(pieces.histograms(hu)[:, 1:], inside)
-    assert np.array_equal(pieces.histograms(hu).sum(axis=1), expected.sum(axis=1))
+    assert np.array_equal(pieces.histograms(hu), expected)
+
+
+@given(volumes(), st.integers(0, 5), st.integers(0, 5))
+@settings(deadline=None)
+def test_rings_and_reach_against_scipy(drawn, inner, outer):
+    mask, rng = drawn
+    pieces = masks.find_pieces(packed(mask))
+    shapes = [masks.disc(float(radius), (8.0, 1.0, 1.0)) for radius in (inner, inner + outer)]
+    wanted = rng.random(len(pieces)) < 0.7
+    if wanted.sum() > 60:
+        wanted[np.flatnonzero(wanted)[60:]] = False
+    other = rng.random(mask.shape) < 0.5
+    columns = pieces.shape[2] * masks.WORD_BITS
+    padding = ((0, 0), (0, 0), (0, columns - mask.shape[2]))
+    wide = np.pad(other, padding)
+    rings = pieces.count_rings(wanted, *shapes, packed(other))
+    reached = {(a, b): n for a, b, n in pieces.reach_down(wanted, shapes[1]).tolist()}
+    for piece in range(len(pieces)):
+        alone = unpacked(pieces.paint(np.arange(len(pieces)) == piece), columns)
+        z = pieces.slice_index[piece]
+        near, far = (ndimage.binary_dilation(alone[z], structure(shape)) for shape in shapes)
+        ring = far & ~near
+        expected = [ring.sum(), (ring & wide[z]).sum()] if wanted[piece] else [0, 0]
+        assert rings[piece].tolist() == expected
+        for other_piece in np.flatnonzero(wanted & (pieces.slice_index == z - 1)):
+            below = unpacked(pieces.paint(np.arange(len(pieces)) == other_piece), columns)[z - 1]
+            covered = (below & far).sum() if wanted[piece] else 0
+            assert reached.pop((piece, other_piece), 0) == covered
+    assert not reached
+
+
+@given(volumes())
+@settings(deadline=None)
+def test_column_counts_and_bounds(drawn):
+    mask, _ = drawn
+    bits = packed(mask)
+    assert np.array_equal(masks.column_counts(bits)[: mask.shape[2]], mask.sum(axis=(0, 1)))
+    box = masks.bounds(bits)
+    assert (box is None) == (not mask.any())
+    if box is not None:
+        rows = np.flatnonzero(mask.any(axis=(0, 2)))
+        assert (box[0].start, box[0].stop) == (rows[0], rows[-1] + 1)
+        assert np.array_equal(masks.count(bits[:, *box]), masks.count(bits))
 
 
 @given(volumes(least=2))

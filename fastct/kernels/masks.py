@@ -25,14 +25,13 @@ MEAN_FLOOR_HU, MEAN_BIN_HU = -1000, 4  # bins of the histograms of window means:
 class Pieces:
     """The connected pieces of a bit mask, as runs.
 
-    `spans[i]` holds the ends (from, to), to excluded, of run i; `starts[z * rows + y]` is the first run of
-    a row; `piece[i]` says which piece run i belongs to, `table` has a row a piece.
+    `runs` has a row (from, to, piece) a run, `to` excluded; `starts[z * rows + y]` is the first run of a row
+    of the mask; `table` has a row a piece.
     """
 
     shape: tuple[int, int, int]
-    spans: NDArray[np.int32]
+    runs: NDArray[np.int32]
     starts: NDArray[np.int32]
-    piece: NDArray[np.int32]
     table: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -60,30 +59,49 @@ class Pieces:
 
     def paint(self, chosen: NDArray[np.bool_]) -> Bits:
         """The mask of the chosen pieces; `chosen` is (pieces,) bool."""
-        flags = np.ascontiguousarray(chosen, dtype=bool).view(np.uint8)
-        twin = home("masks", self.spans)
-        bits: Bits = twin.paint(self.spans, self.starts, self.piece, flags, self.shape)
+        bits: Bits = home("masks", self.runs).paint(self, _flags(chosen))
         return bits
 
     def count_inside(self, mask: Bits) -> NDArray[np.int64]:
         """How many pixels of each piece are set in `mask`, a bit mask of the same shape."""
-        twin = home("masks", self.spans, mask)
-        counts: NDArray[np.int64] = twin.count_inside(
-            self.spans, self.starts, self.piece, np.ascontiguousarray(mask), len(self)
-        )
+        twin = home("masks", self.runs, mask)
+        counts: NDArray[np.int64] = twin.count_inside(self, np.ascontiguousarray(mask))
         return counts
 
     def histograms(self, hu: NDArray[np.int16]) -> NDArray[np.int32]:
-        """HU histograms (pieces, 128) without the ends of runs: bin b starts at -1024 + 8 b HU."""
-        twin = home("masks", self.spans, hu)
-        counts: NDArray[np.int32] = twin.histograms(hu, self.spans, self.starts, self.piece, len(self))
+        """HU histograms (pieces, 128) of every other row: bin b starts at -1024 + 8 b HU.
+
+        Two pixels at both ends of each run are left out: they hold partial volume.
+        """
+        counts: NDArray[np.int32] = home("masks", self.runs, hu).histograms(self, hu)
         return counts
 
     def overlaps(self) -> NDArray[np.int64]:
         """Rows (upper piece, lower piece, pixels) for pieces of adjacent slices over each other."""
-        twin = home("masks", self.spans)
-        pairs: NDArray[np.int64] = twin.overlaps(self.spans, self.starts, self.piece, self.shape[0])
+        pairs: NDArray[np.int64] = home("masks", self.runs).overlaps(self)
         return pairs
+
+    def count_rings(
+        self, wanted: NDArray[np.bool_], inner: NDArray[np.int32], outer: NDArray[np.int32], mask: Bits
+    ) -> NDArray[np.int64]:
+        """Around each wanted piece, between two shapes: (pieces, 2) pixels, and those set in `mask`."""
+        twin = home("masks", self.runs, mask)
+        counts: NDArray[np.int64] = twin.count_rings(
+            self, _flags(wanted), (inner, outer), np.ascontiguousarray(mask)
+        )
+        return counts
+
+    def reach_down(self, wanted: NDArray[np.bool_], half_width: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Rows (upper piece, lower piece, pixels of the lower that the upper, grown by a shape, covers).
+
+        Only of wanted pieces, of adjacent slices.
+        """
+        pairs: NDArray[np.int64] = home("masks", self.runs).reach_down(self, _flags(wanted), half_width)
+        return pairs
+
+
+def _flags(chosen: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(chosen, dtype=bool).view(np.uint8)
 
 
 def disc(radius_mm: float, spacing_mm: tuple[float, float, float]) -> NDArray[np.int32]:
@@ -148,20 +166,41 @@ def count(mask: Bits) -> NDArray[np.int64]:
     return counts
 
 
+def bounds(mask: Bits) -> tuple[slice, slice] | None:
+    """Slices (y, words) of the frame that hold all of the mask; None where it is empty."""
+    flat = np.bitwise_or.reduce(mask, axis=0)
+    rows, words = (np.flatnonzero(flat.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(words[0]), int(words[-1]) + 1)
+
+
+def columns_of(words: slice, columns: int) -> slice:
+    """The columns of an array that lie in a slice of words.
+
+    >>> columns_of(slice(2, 8), 500)
+    slice(128, 500, None)
+    """
+    return slice(words.start * WORD_BITS, min(words.stop * WORD_BITS, columns))
+
+
 def fill_holes(mask: Bits) -> Bits:
     """Fill what each slice encloses: background (4-connected) that does not reach the frame."""
     bits: Bits = home("masks", mask).fill_holes(np.ascontiguousarray(mask))
     return bits
 
 
+def column_counts(mask: Bits) -> NDArray[np.int64]:
+    """Set pixels of each column of the frame, over all slices."""
+    counts: NDArray[np.int64] = home("masks", mask).column_counts(np.ascontiguousarray(mask))
+    return counts
+
+
 def find_pieces(mask: Bits, through_slices: bool = False) -> Pieces:
     """Connected pieces of each slice for itself (4-connected), or through all slices (26-connected)."""
-    twin = home("masks", mask)
-    spans, starts = twin.find_runs(np.ascontiguousarray(mask))
-    if starts[-1] == 0:
-        spans = spans[:0]
-    piece, table = twin.label(spans, starts, mask.shape[0], through_slices)
-    return Pieces(mask.shape, spans, starts, piece, table)
+    found = home("masks", mask).find_pieces(np.ascontiguousarray(mask), through_slices)
+    slices, rows, words = mask.shape
+    return Pieces((slices, rows, words), *found)
 
 
 def hull(right: Bits, left: Bits) -> tuple[Bits, Bits]:

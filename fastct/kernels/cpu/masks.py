@@ -1,14 +1,19 @@
 """Bit-row masks on the CPU: allocate, then run the compiled loops."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fastct._ext import masks as loops
 from fastct._ext import windows
 
+if TYPE_CHECKING:
+    from fastct.kernels.masks import Pieces
+
 Bits = NDArray[np.uint64]
 WORD_BITS = 64
-COLUMNS = 7  # of the table that `measure` fills
+MEASURES = 7  # of a piece
 BINS = 128
 MEAN_BINS = 276
 
@@ -55,59 +60,67 @@ def fill_holes(mask: Bits) -> Bits:
     return out
 
 
-def find_runs(mask: Bits) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    spans = np.empty((max(loops.count_runs(mask), 1), 2), np.int32)
-    starts = np.empty(mask.shape[0] * mask.shape[1] + 1, np.int32)
-    loops.find_runs(mask, spans, starts)
-    return spans, starts
-
-
-def label(
-    spans: NDArray[np.int32], starts: NDArray[np.int32], slices: int, through: bool
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    piece = np.empty(len(spans), np.int32)
-    table = np.empty((loops.label(spans, starts, slices, through, piece), COLUMNS), np.int64)
-    loops.measure(spans, starts, piece, slices, table)
-    return piece, table
-
-
-def paint(
-    spans: NDArray[np.int32],
-    starts: NDArray[np.int32],
-    piece: NDArray[np.int32],
-    chosen: NDArray[np.uint8],
-    shape: tuple[int, int, int],
-) -> Bits:
-    out = np.zeros(shape, np.uint64)
-    if len(chosen):
-        loops.paint(spans, starts, piece, chosen, out)
+def column_counts(mask: Bits) -> NDArray[np.int64]:
+    out = np.empty(mask.shape[2] * WORD_BITS, np.int64)
+    loops.column_counts(mask, out)
     return out
 
 
-def count_inside(
-    spans: NDArray[np.int32], starts: NDArray[np.int32], piece: NDArray[np.int32], mask: Bits, pieces: int
+def find_pieces(mask: Bits, through: bool) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+    slices, rows, _ = mask.shape
+    runs = np.empty((loops.count_runs(mask), 3), np.int32)
+    starts = np.empty(slices * rows + 1, np.int32)
+    loops.find_runs(mask, runs, starts)
+    table = np.empty((loops.label(runs, starts, slices, through), MEASURES), np.int64)
+    loops.measure(runs, starts, slices, table)
+    return runs, starts, table
+
+
+def paint(pieces: "Pieces", chosen: NDArray[np.uint8]) -> Bits:
+    out = np.zeros(pieces.shape, np.uint64)
+    loops.paint(pieces.runs, pieces.starts, chosen, out)
+    return out
+
+
+def count_inside(pieces: "Pieces", mask: Bits) -> NDArray[np.int64]:
+    counts = np.zeros(len(pieces), np.int64)
+    loops.count_inside(pieces.runs, pieces.starts, mask, counts)
+    return counts
+
+
+def histograms(pieces: "Pieces", hu: NDArray[np.int16]) -> NDArray[np.int32]:
+    counts = np.zeros((len(pieces), BINS), np.int32)
+    loops.histograms(pieces.runs, pieces.starts, hu, counts)
+    return counts
+
+
+def overlaps(pieces: "Pieces") -> NDArray[np.int64]:
+    return _triples(loops.overlaps(pieces.runs, pieces.starts, pieces.shape[0]))
+
+
+def count_rings(
+    pieces: "Pieces",
+    wanted: NDArray[np.uint8],
+    shapes: tuple[NDArray[np.int32], NDArray[np.int32]],
+    mask: Bits,
 ) -> NDArray[np.int64]:
-    counts = np.zeros(max(pieces, 1), np.int64)
-    loops.count_inside(spans, starts, piece, mask, counts)
-    return counts[:pieces]
+    counts = np.zeros((len(pieces), 2), np.int64)
+    loops.count_rings((pieces.runs, pieces.starts, pieces.table), wanted, shapes, mask, counts)
+    return counts
 
 
-def histograms(
-    hu: NDArray[np.int16],
-    spans: NDArray[np.int32],
-    starts: NDArray[np.int32],
-    piece: NDArray[np.int32],
-    pieces: int,
-) -> NDArray[np.int32]:
-    counts = np.zeros((max(pieces, 1), BINS), np.int32)
-    loops.histograms(hu, spans, starts, piece, counts)
-    return counts[:pieces]
-
-
-def overlaps(
-    spans: NDArray[np.int32], starts: NDArray[np.int32], piece: NDArray[np.int32], slices: int
+def reach_down(
+    pieces: "Pieces", wanted: NDArray[np.uint8], half_width: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    return np.array(loops.overlaps(spans, starts, piece, slices), np.int64).reshape(-1, 3)
+    slices, _, words = pieces.shape
+    parts = (pieces.runs, pieces.starts, pieces.table)
+    return _triples(loops.reach_down(parts, wanted, half_width, slices, words))
+
+
+def _triples(overlaps: bytes) -> NDArray[np.int64]:
+    """Rows (upper, lower, pixels) of overlaps as C++ lays them out."""
+    found = np.frombuffer(overlaps, [("upper", "i4"), ("lower", "i4"), ("pixels", "i8")])
+    return np.stack([found["upper"], found["lower"], found["pixels"]], axis=1).astype(np.int64)
 
 
 def hull(right: Bits, left: Bits) -> tuple[Bits, Bits]:

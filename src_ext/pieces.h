@@ -1,0 +1,138 @@
+// What pieces have to do with each other and with the HU under them.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <unordered_map>
+#include <vector>
+
+#include "bitrows.h"
+#include "runs.h"
+
+namespace fastct {
+
+struct Overlap {
+    std::int32_t upper, lower;
+    std::int64_t pixels;
+};
+
+// The pieces of adjacent slices that lie over each other, in the order in which they are met.
+inline std::vector<Overlap> overlaps(const Runs& runs) {
+    std::vector<Overlap> found;
+    std::unordered_map<std::uint64_t, std::size_t> place;
+    for (std::ptrdiff_t z = 1; z < runs.slices; ++z, place.clear())
+        for (std::ptrdiff_t y = 0; y < runs.rows; ++y) {
+            const Run *up = runs.begin(z, y), *low = runs.begin(z - 1, y);
+            while (up < runs.end(z, y) && low < runs.end(z - 1, y)) {
+                const std::int32_t shared = std::min(up->to, low->to) - std::max(up->from, low->from);
+                if (shared > 0) {
+                    const std::uint64_t key = static_cast<std::uint64_t>(up->piece) << 32
+                                              | static_cast<std::uint32_t>(low->piece);
+                    const auto entry = place.emplace(key, found.size());
+                    if (entry.second) found.push_back({up->piece, low->piece, 0});
+                    found[entry.first->second].pixels += shared;
+                }
+                if (up->to < low->to) ++up;
+                else ++low;
+            }
+        }
+    return found;
+}
+
+constexpr int BINS = 128, BIN_HU = 8, BIN_FLOOR_HU = -1024, BORDER = 2;
+
+// HU histograms of pieces, of every other row, without the ends of runs, which hold partial volume.
+inline void histograms(const Runs& runs, const char* hu, std::ptrdiff_t slice_stride, std::ptrdiff_t row_stride,
+                       std::ptrdiff_t pixel_stride, std::ptrdiff_t columns, std::int32_t* counts) {
+    for (std::ptrdiff_t z = 0; z < runs.slices; ++z)
+        for (std::ptrdiff_t y = 0; y < runs.rows; y += 2) {
+            const char* row = hu + z * slice_stride + y * row_stride;
+            for (const Run* run = runs.begin(z, y); run < runs.end(z, y); ++run) {
+                const std::int32_t border = std::min(BORDER, (run->to - run->from - 1) / 2);
+                const std::int32_t to = std::min<std::int32_t>(run->to - border, static_cast<std::int32_t>(columns));
+                std::int32_t* bins = counts + static_cast<std::ptrdiff_t>(run->piece) * BINS;
+                for (std::int32_t x = run->from + border; x < to; ++x) {
+                    std::int16_t value;
+                    std::memcpy(&value, row + x * pixel_stride, sizeof value);
+                    ++bins[std::clamp((value - BIN_FLOOR_HU) >> 3, 0, BINS - 1)];
+                }
+            }
+        }
+}
+static_assert(BIN_HU == 8, "histograms() divides by shifting");
+
+// Single pieces, alone in the rows of their slice that they reach when grown by a shape.
+class Grown {
+public:
+    Grown(const Runs& runs, const Measure* table, const std::int32_t* half_width, int radius, std::ptrdiff_t words)
+        : runs_(runs), table_(table), radius_(radius), words_(words), shape_(half_width, radius, runs.rows, words),
+          alone_(static_cast<std::size_t>(runs.rows * words)), grown_(alone_.size()) {}
+
+    // The first and one past the last row that piece p reaches.
+    void rows_of(std::int32_t p, std::ptrdiff_t* first, std::ptrdiff_t* stop) const {
+        *first = std::max<std::ptrdiff_t>(table_[p].y0 - radius_, 0);
+        *stop = std::min<std::ptrdiff_t>(table_[p].y1 + radius_, runs_.rows);
+    }
+
+    const word* draw(std::int32_t p, std::ptrdiff_t first, std::ptrdiff_t stop) {
+        const Measure& t = table_[p];
+        std::fill(alone_.begin(), alone_.begin() + (stop - first) * words_, word{0});
+        for (std::int64_t y = t.y0; y < t.y1; ++y)
+            for (const Run* run = runs_.begin(t.z, y); run < runs_.end(t.z, y); ++run)
+                if (run->piece == p) set_run(alone_.data() + (y - first) * words_, run->from, run->to);
+        shape_.set_rows(stop - first);
+        shape_.apply<true>(alone_.data(), grown_.data());
+        return grown_.data();
+    }
+
+private:
+    Runs runs_;
+    const Measure* table_;
+    int radius_;
+    std::ptrdiff_t words_;
+    Discs shape_;
+    std::vector<word> alone_, grown_;
+};
+
+// Around each wanted piece: pixels of the ring between two shapes, and how many of them are set in `mask`.
+inline void count_rings(Grown& inner, Grown& outer, const Measure* table, const std::uint8_t* wanted, std::int32_t n,
+                        const word* mask, std::ptrdiff_t rows, std::ptrdiff_t words, std::int64_t* counts) {
+    std::vector<word> ring(static_cast<std::size_t>(rows * words));
+    for (std::int32_t p = 0; p < n; ++p) {
+        if (!wanted[p]) continue;
+        std::ptrdiff_t first, stop;
+        outer.rows_of(p, &first, &stop);
+        const word *near = inner.draw(p, first, stop), *far = outer.draw(p, first, stop);
+        const word* within = mask + (table[p].z * rows + first) * words;
+        const std::ptrdiff_t n = (stop - first) * words;
+        for (std::ptrdiff_t i = 0; i < n; ++i) ring[i] = far[i] & ~near[i];
+        counts[2 * p] = count_bits(ring.data(), n);
+        for (std::ptrdiff_t i = 0; i < n; ++i) ring[i] &= within[i];
+        counts[2 * p + 1] = count_bits(ring.data(), n);
+    }
+}
+
+// Wanted pieces of the slice below each wanted piece that lie within its reach, and by how many pixels.
+inline std::vector<Overlap> reach_down(Grown& grown, const Runs& runs, const Measure* table,
+                                       const std::uint8_t* wanted, std::int32_t n, std::ptrdiff_t words) {
+    std::vector<Overlap> found;
+    std::vector<std::int64_t> counts(static_cast<std::size_t>(n));
+    for (std::int32_t p = 0; p < n; ++p) {
+        const std::int64_t z = table[p].z - 1;
+        if (!wanted[p] || z < 0) continue;
+        std::ptrdiff_t first, stop;
+        grown.rows_of(p, &first, &stop);
+        const Runs below{runs.runs, runs.starts + z * runs.rows + first, 1, stop - first};
+        count_inside(below, grown.draw(p, first, stop), words, counts.data());
+        for (const Run* run = below.begin(0, 0); run < below.end(0, below.rows - 1); ++run) {
+            std::int64_t& pixels = counts[run->piece];
+            if (pixels && wanted[run->piece]) found.push_back({p, run->piece, pixels});
+            pixels = 0;
+        }
+    }
+    return found;
+}
+
+}  // namespace fastct
