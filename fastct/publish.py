@@ -5,11 +5,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from fastct import __version__, ome, shards
+from fastct._ext.shard import crc32c
 from fastct.geometry import Geometry
 from fastct.nifti import Volume
 from fastct.options import ConvertOptions, fingerprint
@@ -57,7 +57,7 @@ def study_files(study_id: str, volume: Volume, lesion: NDArray[np.uint8] | None,
     files: Files = {}
     arrays[IMAGE], files[f"{IMAGE}/{SHARD}"] = _array(volume.hu, options.codec, AIR_HU)
     arrays["nifti"] = ome.nifti_array(header, volume.geometry)
-    files["nifti/c/0"] = header + google_crc32c.value(header).to_bytes(4, "little")
+    files["nifti/c/0"] = header + crc32c(header).to_bytes(4, "little")
     if lesion is not None:
         documents, payload = _label(ome.LESION, lesion, volume.geometry, "mask", options.codec)
         arrays |= {**documents, "labels": ome.group(ome.labels_attributes(["lesion"]))}
@@ -100,7 +100,7 @@ def write_labels(
 
 def checksums(files: Mapping[str, Bytes]) -> dict[str, tuple[int, int]]:
     """Size and CRC-32C of each file."""
-    return {key: (len(payload), google_crc32c.value(bytes(payload))) for key, payload in files.items()}
+    return {key: (len(payload), crc32c(payload)) for key, payload in files.items()}
 
 
 def as_json(document: Mapping[str, Any]) -> bytes:

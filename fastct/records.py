@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import google_crc32c
 
+from fastct._ext.shard import crc32c
 from fastct.errors import StoreError
 from fastct.storage import WORK, LocalStorage
 
@@ -125,7 +125,7 @@ def _from_json(fields: dict[str, Any]) -> Record:
 
 def _checksum(fields: Any) -> int:
     """CRC-32C of a record's fields in one fixed spelling."""
-    return int(google_crc32c.value(json.dumps(fields, sort_keys=True).encode()))
+    return int(crc32c(json.dumps(fields, sort_keys=True).encode()))
 
 
 def record_ids(storage: LocalStorage) -> list[str]:

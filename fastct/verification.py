@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import google_crc32c
 
 from fastct import ome, shards
+from fastct._ext.shard import crc32c
 from fastct.errors import FastctError, StoreError
 from fastct.geometry import Geometry
 from fastct.publish import as_json
@@ -90,7 +90,7 @@ def _check_file(storage: LocalStorage, key: str, size: int, crc: int) -> Iterato
         return
     if len(payload) != size:
         yield f"it has {len(payload)} bytes, its record says {size}"
-    elif google_crc32c.value(payload) != crc:
+    elif crc32c(payload) != crc:
         yield "its bytes changed: the checksum is not the record's"
 
 
