@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-
 from fastct._ext.shard import crc32c
 from fastct.errors import StoreError
 from fastct.storage import WORK, LocalStorage

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
 from fastct import ome, shards
 from fastct._ext.shard import crc32c
 from fastct.errors import FastctError, StoreError

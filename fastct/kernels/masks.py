@@ -86,9 +86,7 @@ class Pieces:
     ) -> NDArray[np.int64]:
         """Around each wanted piece, between two shapes: (pieces, 2) pixels, and those set in `mask`."""
         twin = home("masks", self.runs, mask)
-        counts: NDArray[np.int64] = twin.count_rings(
-            self, _flags(wanted), (inner, outer), np.ascontiguousarray(mask)
-        )
+        counts: NDArray[np.int64] = twin.count_rings(self, _flags(wanted), (inner, outer), np.ascontiguousarray(mask))
         return counts
 
     def reach_down(self, wanted: NDArray[np.bool_], half_width: NDArray[np.int32]) -> NDArray[np.int64]:

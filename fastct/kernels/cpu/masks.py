@@ -109,9 +109,7 @@ def count_rings(
     return counts
 
 
-def reach_down(
-    pieces: "Pieces", wanted: NDArray[np.uint8], half_width: NDArray[np.int32]
-) -> NDArray[np.int64]:
+def reach_down(pieces: "Pieces", wanted: NDArray[np.uint8], half_width: NDArray[np.int32]) -> NDArray[np.int64]:
     slices, _, words = pieces.shape
     parts = (pieces.runs, pieces.starts, pieces.table)
     return _triples(loops.reach_down(parts, wanted, half_width, slices, words))
