@@ -6,15 +6,17 @@ from types import ModuleType
 
 import numpy as np
 
-from fastct.errors import ArrayError, NotReadyError
+from fastct.errors import ArrayError
 
 
 def home(module: str, *arrays: object) -> ModuleType:
-    """The twin of kernel `module` that lives where the arrays lie: `kernels.cpu` for NumPy."""
+    """The twin of kernel `module` that lives where the arrays lie: a CPU for NumPy, a GPU for CuPy."""
     if all(isinstance(array, np.ndarray) for array in arrays):
         return import_module(f"fastct.kernels.cpu.{module}")
     cupy = sys.modules.get("cupy")
     if cupy is not None and all(isinstance(array, cupy.ndarray) for array in arrays):
-        raise NotReadyError("CuPy arrays", "the CUDA kernels wait for issue 4", "Use NumPy arrays until then")
+        if len({array.device.id for array in arrays}) > 1:  # type: ignore[attr-defined]
+            raise ArrayError("arrays", "they lie on several GPUs", "Give arrays of one GPU at a time")
+        return import_module(f"fastct.kernels.gpu.{module}")
     places = ", ".join(sorted({type(array).__module__ + "." + type(array).__name__ for array in arrays}))
     raise ArrayError("arrays", f"they are {places}", "Give NumPy arrays only, or CuPy arrays only")

@@ -23,8 +23,8 @@ def gather(volumes: Sequence[Volume], outs: Sequence[Volume], readings: Sequence
             _read_with_noise(_source(hu), out, reading)
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Volume:
-    """An output in host memory."""
+def empty_beside(_: Volume, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Volume:
+    """An output in host memory, where the volume is."""
     return np.empty(shape, dtype)
 
 

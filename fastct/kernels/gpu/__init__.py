@@ -1,0 +1,1 @@
+"""CUDA twins of the voxel kernels: text in .cu and .h files, compiled where a GPU is."""

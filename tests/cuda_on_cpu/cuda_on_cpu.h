@@ -1,0 +1,199 @@
+// What CUDA gives a kernel, for g++: blocks run one after another, the threads of a block as fibers.
+//
+// A fiber runs until its kernel returns or waits for its block or warp. This finds wrong arithmetic, wrong
+// indices and missing barriers within a block (fibers run from 0 up, or from the last down), but no races
+// between blocks.
+#pragma once
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __shared__ static  // one block runs at a time
+#define __restrict__ __restrict
+
+using std::fmaxf;
+using std::fminf;
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
+static dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+template <class T>
+static inline T min(T a, T b) {
+  return a < b ? a : b;
+}
+template <class T>
+static inline T max(T a, T b) {
+  return a > b ? a : b;
+}
+static inline unsigned __float_as_uint(float value) {
+  unsigned bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+static inline float __uint_as_float(unsigned bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+static inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+
+// What rounding.h asks of the GPU's own instruction.
+static inline unsigned half_pair(float first, float second) {
+  const _Float16 halves[2] = {static_cast<_Float16>(first), static_cast<_Float16>(second)};
+  unsigned bits;
+  std::memcpy(&bits, halves, sizeof bits);
+  return bits;
+}
+
+template <class T>
+static inline T atomicAdd(T* address, T value) {
+  const T old = *address;
+  *address = old + value;
+  return old;
+}
+
+namespace on_cpu {
+
+constexpr int WARP = 32;
+constexpr size_t STACK_BYTES = 64 << 10;
+
+// A place where some fibers wait for each other.
+struct Barrier {
+  int waiting = 0;
+  unsigned turn = 0;
+};
+
+struct Fiber {
+  ucontext_t context;
+  std::vector<char> stack;
+  bool is_done;
+};
+
+static std::vector<Fiber> fibers;
+static ucontext_t scheduler;
+static int current;
+static Barrier block_barrier;
+static std::vector<Barrier> warp_barriers;
+static std::vector<uint64_t> lanes;  // what each fiber of the block shows to its warp
+static void (*kernel_body)();
+
+static inline int running_in(int first, int stop) {
+  int running = 0;
+  for (int fiber = first; fiber < stop; ++fiber) running += !fibers[fiber].is_done;
+  return running;
+}
+
+// Let the others go on until all that still run have come here.
+static inline void wait_at(Barrier& barrier, int first, int stop) {
+  const unsigned turn = barrier.turn;
+  ++barrier.waiting;
+  while (barrier.turn == turn) {
+    if (barrier.waiting >= running_in(first, stop)) {
+      barrier.waiting = 0;
+      ++barrier.turn;
+      return;
+    }
+    swapcontext(&fibers[current].context, &scheduler);
+  }
+}
+
+static inline int block_size() { return static_cast<int>(fibers.size()); }
+static inline void wait_for_block() { wait_at(block_barrier, 0, block_size()); }
+static inline void wait_for_warp() {
+  const int first = current / WARP * WARP;
+  wait_at(warp_barriers[current / WARP], first, min(first + WARP, block_size()));
+}
+
+// What another lane of the warp shows.
+template <class T>
+static inline T shuffled(T value, int lane) {
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  lanes[current] = bits;
+  wait_for_warp();
+  const int from = lane < 0 || lane >= WARP ? current : current / WARP * WARP + lane;
+  const uint64_t found = lanes[from];
+  wait_for_warp();
+  std::memcpy(&value, &found, sizeof value);
+  return value;
+}
+
+static void run_fiber() {
+  kernel_body();
+  fibers[current].is_done = true;
+}
+
+static inline void resume(int fiber) {
+  current = fiber;
+  threadIdx = {fiber % blockDim.x, fiber / blockDim.x % blockDim.y, fiber / (blockDim.x * blockDim.y)};
+  swapcontext(&scheduler, &fibers[fiber].context);
+}
+
+static inline void run_block(bool from_the_last) {
+  block_barrier = {};
+  warp_barriers.assign((fibers.size() + WARP - 1) / WARP, {});
+  lanes.assign(fibers.size(), 0);
+  for (Fiber& fiber : fibers) {
+    fiber.is_done = false;
+    getcontext(&fiber.context);
+    fiber.stack.resize(STACK_BYTES);
+    fiber.context.uc_stack.ss_sp = fiber.stack.data();
+    fiber.context.uc_stack.ss_size = STACK_BYTES;
+    fiber.context.uc_link = &scheduler;
+    makecontext(&fiber.context, run_fiber, 0);
+  }
+  while (running_in(0, block_size()) > 0) {
+    for (int k = 0; k < block_size(); ++k) {
+      const int fiber = from_the_last ? block_size() - 1 - k : k;
+      if (!fibers[fiber].is_done) resume(fiber);
+    }
+  }
+}
+
+}  // namespace on_cpu
+
+#define __syncthreads() on_cpu::wait_for_block()
+#define __syncwarp() on_cpu::wait_for_warp()
+#define __shfl_down_sync(mask, value, lanes) on_cpu::shuffled(value, on_cpu::current % on_cpu::WARP + (lanes))
+#define __shfl_xor_sync(mask, value, lanes) on_cpu::shuffled(value, (on_cpu::current % on_cpu::WARP) ^ (lanes))
+
+// Runs a kernel whose arguments are pointers and whole numbers: they all pass in whole registers.
+extern "C" void run_kernel(void* kernel, const unsigned* launch, const uint64_t* a, int from_the_last) {
+  static uint64_t arguments[6];
+  static void (*entry)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
+  entry = reinterpret_cast<decltype(entry)>(kernel);
+  std::memcpy(arguments, a, sizeof arguments);
+  on_cpu::kernel_body = [] {
+    entry(arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+  };
+  gridDim = {launch[0]};
+  blockDim = {launch[1], launch[2]};
+  on_cpu::fibers.resize(launch[1] * launch[2]);
+  for (unsigned block = 0; block < launch[0]; ++block) {
+    blockIdx = {from_the_last ? launch[0] - 1 - block : block};
+    on_cpu::run_block(from_the_last);
+  }
+}

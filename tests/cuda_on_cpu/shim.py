@@ -1,0 +1,68 @@
+"""The CUDA kernels compiled by g++, and a stand-in for fastct.device that runs them on NumPy arrays."""
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastct import device
+
+HERE = Path(__file__).parent
+# No fused products, as for the GPU; undefined behaviour aborts with a message.
+FLAGS = ("-O1", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-w")
+SANITIZERS = ("-fsanitize=undefined", "-fno-sanitize=alignment", "-fno-sanitize-recover=undefined")
+
+
+class CompiledModule:
+    """The kernels of one `.cu` file."""
+
+    def __init__(self, module: str, folder: Path) -> None:
+        text = f'#include "cuda_on_cpu.h"\n#line 1 "{module}.cu"\n{device.source(module)}'
+        source, library = folder / f"{module}.cpp", folder / f"{module}.so"
+        source.write_text(text, "utf-8")
+        command = ["g++", *FLAGS, *SANITIZERS, f"-I{HERE}", "-o", str(library), str(source)]
+        subprocess.run(command, check=True)
+        self.library = ctypes.CDLL(str(library))
+
+    def run(self, kernel, blocks, threads, arguments, from_the_last):
+        """Run a launch; arrays pass as their addresses."""
+        words = (ctypes.c_uint64 * 6)(
+            *(item.ctypes.data if isinstance(item, np.ndarray) else int(item) for item in arguments)
+        )
+        entry = ctypes.cast(getattr(self.library, kernel), ctypes.c_void_p)
+        shape = (ctypes.c_uint * 3)(blocks, *threads)
+        self.library.run_kernel(entry, shape, words, int(from_the_last))
+
+
+class DeviceOnCpu:
+    """What fastct.device does, with NumPy arrays for a GPU's; notes the launches."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.modules, self.launches = folder, {}, []
+        self.from_the_last = False
+
+    def address(self, array):
+        return array.ctypes.data
+
+    def empty_beside(self, _, shape, dtype):
+        return np.empty(shape, dtype)
+
+    def launch(self, module, kernel, blocks, threads, arguments, beside):
+        if module not in self.modules:
+            self.modules[module] = CompiledModule(module, self.folder)
+        self.launches.append(kernel)
+        self.modules[module].run(kernel, blocks, threads, arguments, self.from_the_last)
+
+
+def device_on_cpu(folder: Path):
+    """A DeviceOnCpu in place of fastct.device's functions, for as long as the generator lives."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to compile the CUDA kernels with")
+    stand_in = DeviceOnCpu(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("address", "empty_beside", "launch"):
+            patch.setattr(device, name, getattr(stand_in, name))
+        yield stand_in

@@ -1,0 +1,117 @@
+"""The CUDA kernels, run by g++ or by a GPU, give what the CPU's kernels give, to the last bit."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastct.kernels.cpu import gather as on_cpu
+from fastct.kernels.gpu import gather as on_gpu
+from fastct.kernels.maps import Grid, Line, Reading, identity_grid, window_line
+
+law = settings(deadline=None)  # the first call of a kernel compiles it
+sizes = st.sampled_from([1, 2, 3, 5, 7, 13, 37])
+shapes = st.tuples(sizes, sizes, sizes)
+seeds = st.integers(0, 2**32 - 1)
+dtypes = st.sampled_from(["float32", "float16", "uint8", "int16"])
+layouts = st.sampled_from(["plain", "stepped", "flipped", "transposed", "shifted"])
+
+
+@pytest.fixture(scope="module")
+def gpu(tmp_path_factory):
+    """A stand-in for a GPU."""
+    path = Path(__file__).parent / "cuda_on_cpu" / "shim.py"
+    spec = importlib.util.spec_from_file_location("cuda_on_cpu_shim", path)
+    shim = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(shim)
+    yield from shim.device_on_cpu(tmp_path_factory.mktemp("cuda"))
+
+
+def random_volume(shape, seed, layout, dtype):
+    """Random voxels of that shape, lying in memory as `layout` says."""
+    rng = np.random.default_rng(seed)
+    if layout == "stepped":
+        return random_volume([2 * n for n in shape], seed, "plain", dtype)[::2, 1::2, ::2]
+    if layout == "transposed":
+        return random_volume(shape[::-1], seed, "plain", dtype).T
+    if layout == "shifted":  # no place for loads of 16 bytes
+        size = int(np.prod(shape))
+        return random_volume((1, 1, size + 3), seed, "plain", dtype).ravel()[3:].reshape(shape)
+    limits = (-1100, 3000) if dtype == "int16" else (0, 255)
+    volume = rng.integers(*limits, shape, dtype=dtype, endpoint=True)
+    return volume[::-1, ::-1, ::-1] if layout == "flipped" else volume
+
+
+def random_grid(shape, out_shape, rng):
+    """A grid of one of the kinds there are: each voxel once, along the axes, swapped axes, or askew."""
+    kind = rng.integers(4)
+    if kind == 0:
+        return identity_grid(shape)
+    scales = np.diag(rng.uniform(0.3, 2, 3) * rng.choice([-1, 1], 3))
+    if kind == 2:
+        scales = scales[rng.permutation(3)]
+    if kind == 3:
+        scales = np.linalg.qr(rng.normal(size=(3, 3)))[0] @ scales
+    if rng.integers(2):
+        scales = np.rint(scales * 2) / 2 + (scales == scales.max()) if kind == 1 else scales  # many ties
+    middle = (np.array(shape) - 1) / 2 + rng.uniform(-2, 2, 3)
+    return Grid(out_shape, np.column_stack([scales, middle - scales @ ((np.array(out_shape) - 1) / 2)]))
+
+
+def random_reading(shape, out_shape, dtype, rng):
+    low = float(rng.uniform(-1200, 0))
+    lines = [window_line(low, low + rng.uniform(1, 2000), dtype), Line(), Line(3.5, -0.37, 2, -400, 900)]
+    return Reading(
+        random_grid(shape, out_shape, rng),
+        lines[rng.integers(3)],
+        int(rng.integers(2)),
+        [None, -1024.0, 0.0][rng.integers(3)],
+        [0.0, 0.3, 40.0][rng.integers(3)] * rng.integers(2),
+        int(rng.integers(2**63)),
+    )
+
+
+def bits(array):
+    return array.view(f"u{array.itemsize}")
+
+
+@law
+@given(shapes, shapes, seeds, layouts, st.sampled_from(["int16", "uint8"]), dtypes)
+def test_gather_is_the_same_to_the_bit(gpu, shape, out_shape, seed, layout, source_dtype, dtype):
+    rng = np.random.default_rng(seed)
+    volume = random_volume(shape, seed, layout, source_dtype)
+    reading = random_reading(shape, out_shape, dtype, rng)
+    expected, found = (np.empty(reading.grid.shape, dtype) for _ in range(2))
+    on_cpu.gather([volume], [expected], [reading])
+    gpu.from_the_last = bool(rng.integers(2))
+    on_gpu.gather([volume], [found], [reading])
+    np.testing.assert_array_equal(bits(found), bits(expected))
+
+
+@law
+@given(st.lists(st.tuples(shapes, shapes), max_size=6), seeds, dtypes)
+def test_a_batch_takes_a_launch_for_each_kind(gpu, several, seed, dtype):
+    rng = np.random.default_rng(seed)
+    volumes = [random_volume(shape, seed + n, "plain", "int16") for n, (shape, _) in enumerate(several)]
+    readings = [random_reading(shape, out_shape, dtype, rng) for shape, out_shape in several]
+    expected, found = ([np.empty(r.grid.shape, dtype) for r in readings] for _ in range(2))
+    on_cpu.gather(volumes, expected, readings)
+    gpu.launches.clear()
+    on_gpu.gather(volumes, found, readings)
+    assert len(gpu.launches) == len(set(gpu.launches))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(bits(one), bits(other))
+
+
+@law
+@given(st.integers(1, 20000), seeds, dtypes)
+def test_long_rows_are_mapped_in_wide_loads_and_a_rest(gpu, size, seed, dtype):
+    volume = random_volume((1, 1, size), seed, "plain", "int16")
+    reading = Reading(identity_grid(volume.shape), window_line(-1000, 400, dtype))
+    expected, found = (np.empty(volume.shape, dtype) for _ in range(2))
+    on_cpu.gather([volume], [expected], [reading])
+    on_gpu.gather([volume], [found], [reading])
+    np.testing.assert_array_equal(bits(found), bits(expected))
