@@ -63,7 +63,7 @@ class RunOptions:
         if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
             raise OptionError("device", f"it is {self.device!r}", "Choose auto, cpu, cuda or cuda:N")
         if kind == "cuda":
-            raise NotReadyError(f"device {self.device}", "the CUDA kernels wait for issue 4", "Use --device cpu")
+            raise NotReadyError(f"device {self.device}", "scoring on a GPU waits for issue 5", "Use --device cpu")
 
     @property
     def worker_count(self) -> int:

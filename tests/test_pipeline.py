@@ -149,7 +149,7 @@ def test_refusals(chests, tmp_path):
         fastct.convert(chests, tmp_path / "store", worker=3)
     with pytest.raises(OptionError, match="Choose one of ctpack"):
         fastct.convert(chests, tmp_path / "store", codec="gzip")
-    with pytest.raises(NotReadyError, match="issue 4"):
+    with pytest.raises(NotReadyError, match="issue 5"):
         fastct.score(tmp_path, device="cuda")
     with pytest.raises(StoreError, match="not empty"):
         fastct.convert(chests, chests)

@@ -2,11 +2,12 @@
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 import numpy as np
 
-from fastct.errors import ArrayError
+from fastct.errors import ArrayError, NotReadyError
 
 
 def home(module: str, *arrays: object) -> ModuleType:
@@ -17,6 +18,8 @@ def home(module: str, *arrays: object) -> ModuleType:
     if cupy is not None and all(isinstance(array, cupy.ndarray) for array in arrays):
         if len({array.device.id for array in arrays}) > 1:  # type: ignore[attr-defined]
             raise ArrayError("arrays", "they lie on several GPUs", "Give arrays of one GPU at a time")
+        if find_spec(f"fastct.kernels.gpu.{module}") is None:
+            raise NotReadyError(f"kernel {module}", "its CUDA twin waits for issue 5", "Use NumPy arrays until then")
         return import_module(f"fastct.kernels.gpu.{module}")
     places = ", ".join(sorted({type(array).__module__ + "." + type(array).__name__ for array in arrays}))
     raise ArrayError("arrays", f"they are {places}", "Give NumPy arrays only, or CuPy arrays only")

@@ -314,9 +314,7 @@ def _gather(
     """Read every volume into `out`, or into fresh arrays beside the volumes, and answer as asked."""
     shapes = [reading.grid.shape for reading in readings]
     if out is None:
-        outs = [
-            home("gather", v).empty_beside(v, shape, kind) for v, shape in zip(volumes, shapes, strict=True)
-        ]
+        outs = [home("gather", v).empty_beside(v, shape, kind) for v, shape in zip(volumes, shapes, strict=True)]
     else:
         outs = [out] if single else list(out)
         _check_outputs(outs, shapes, kind, volumes)
