@@ -152,7 +152,7 @@ def test_overlaps_against_counting(drawn):
 
 @given(volumes())
 @settings(deadline=None)
-def test_piece_histograms_of_every_other_row(drawn):
+def test_piece_histograms_of_every_other_pixel(drawn):
     mask, rng = drawn
     hu = rng.integers(-1200, 300, mask.shape, dtype=np.int16)
     pieces = masks.find_pieces(packed(mask))
@@ -162,7 +162,7 @@ def test_piece_histograms_of_every_other_row(drawn):
         if row % mask.shape[1] % 2:
             continue  # every other row
         border = min(2, (x1 - x0 - 1) // 2)
-        values = hu.reshape(-1, mask.shape[2])[row, x0 + border : x1 - border].astype(int)
+        values = hu.reshape(-1, mask.shape[2])[row, x0 + border : x1 - border : 2].astype(int)
         np.add.at(expected[piece], np.clip((values + 1024) // 8, 0, 127), 1)
     assert np.array_equal(pieces.histograms(hu), expected)
 

@@ -69,7 +69,7 @@ class Pieces:
         return counts
 
     def histograms(self, hu: NDArray[np.int16]) -> NDArray[np.int32]:
-        """HU histograms (pieces, 128) of every other row: bin b starts at -1024 + 8 b HU.
+        """HU histograms (pieces, 128) of every other row and pixel: bin b starts at -1024 + 8 b HU.
 
         Two pixels at both ends of each run are left out: they hold partial volume.
         """
