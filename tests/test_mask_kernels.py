@@ -285,8 +285,10 @@ def test_means_against_convolution(drawn, window, mirrored):
         assert np.array_equal(unpacked(bits, mask.shape[2]), expected)
     histograms = masks.mean_histograms(hu, packed(mask), window)
     expected = np.zeros((mask.shape[1], 276), np.int64)
-    rows = np.nonzero(mask)[1]
-    np.add.at(expected, (rows, sums[mask] // (4 * counts[mask])), 1)
+    looked_at = mask.copy()
+    looked_at[:, 1::2] = looked_at[..., 1::2] = False  # every other row and pixel
+    rows = np.nonzero(looked_at)[1]
+    np.add.at(expected, (rows, sums[looked_at] // (4 * counts[looked_at])), 1)
     assert np.array_equal(histograms, expected)
 
 
