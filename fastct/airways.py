@@ -9,6 +9,7 @@ from fastct.kernels.masks import Bits, Pieces
 Spacing = tuple[float, float, float]
 
 LUMEN_HU = -900  # tracheal air; lung parenchyma seldom reaches it in pieces of this size
+SPECK = np.array([1, 0], np.int32)  # a cross of 5 pixels: lung is full of noise below LUMEN_HU
 WALL_HU = -600  # between lung and soft tissue: what lies around an airway must be denser
 WALL_SHARE = 0.6  # of the ring around a lumen; inside the lung an airway has lung around it
 WALL_RING_MM = (1.0, 4.0)  # the ring: beyond partial volume, within the wall and its surroundings
@@ -33,7 +34,7 @@ def find_airways(hu: NDArray[np.int16], body: Bits, middle: int, spacing_mm: Spa
     out = np.zeros_like(body)
     words = _corridor(middle, spacing_mm[2], body.shape[2])
     lumen, soft = masks.pack_below(hu[:, :, masks.columns_of(words, hu.shape[2])], (LUMEN_HU, WALL_HU))
-    pieces = masks.find_pieces(lumen & body[:, :, words])
+    pieces = masks.find_pieces(masks.open_slices(lumen & body[:, :, words], SPECK))
     tubes, starts = _judge(pieces, middle - words.start * masks.WORD_BITS, spacing_mm)
     inner, outer = (masks.disc(size_mm, spacing_mm) for size_mm in WALL_RING_MM)
     ring, solid = pieces.count_rings(tubes, inner, outer, ~soft).T

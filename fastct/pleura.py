@@ -11,7 +11,7 @@ Spacing = tuple[float, float, float]
 
 BRIDGE_CORE_MM = 5.0  # half thickness that tells a lesion from a vessel
 BRIDGE_FROM_MM = 70.0  # from the midline: a lesion has a core here, beyond all hilar vessels
-HEART_MM = 30.0  # the heart reaches this far back from the middle of the left lung ...
+HEART_MM = 30.0  # the heart reaches this far back from the middle of the lungs ...
 HEART_TOP = 0.6  # ... and fills no more than this lower part of it
 HEART_BRIDGE_MM = 36.0  # lesions beside the heart are bridged only from lung this near: a heart is taller
 HILA_MM = (70.0, 50.0)  # half axes, front to back and sideways, of the ellipse that no bridge enters
@@ -23,17 +23,17 @@ UNSUPPORTED = 0.6  # share without lung in the slice below that makes a gap a di
 TAPER, DOME_SLICES = 0.8, 2  # a dome shrinks from slice to slice, and is closed within so many slices
 
 
-def bridge_slices(side: Bits, body: Bits, middle: int, spacing_mm: Spacing) -> Bits:
-    """Fill lesions that have lung of the same side both below and above them.
+def bridge_slices(side: Bits, room: Bits, middle: int, spacing_mm: Spacing) -> Bits:
+    """Fill lesions, within `room`, that have lung of the same side both below and above them.
 
     The hila have that too. They are told from lesions by place: a lesion is thick somewhere beyond them.
     """
     below, above = (np.bitwise_or.accumulate(side[::step], axis=0)[::step] for step in (1, -1))
-    gaps = below & above & ~side & body & _outside_hila(side, middle, spacing_mm)
+    gaps = below & above & ~side & room
     far = BRIDGE_FROM_MM / spacing_mm[2]
     outer = beside(side.shape, middle - far, left=False) | beside(side.shape, middle + far, left=True)
     cores = masks.erode(gaps, masks.disc(BRIDGE_CORE_MM, spacing_mm)) & outer
-    held = cores.any(axis=(1, 2))
+    held = masks.count(cores) > 0
     if not held.any():
         return side
     pieces = masks.find_pieces(gaps[held])
@@ -42,38 +42,33 @@ def bridge_slices(side: Bits, body: Bits, middle: int, spacing_mm: Spacing) -> B
     return out
 
 
+def outside_hila(lung: Bits, middle: int, spacing_mm: Spacing) -> Bits:
+    """Bit mask (y, words) of all outside an ellipse about the hila, half-way from back to front."""
+    _, rows, words = lung.shape
+    dy = (np.arange(rows) - (rows - 1) / 2) * spacing_mm[1] / HILA_MM[0]
+    dx = (np.arange(words * masks.WORD_BITS) - middle) * spacing_mm[2] / HILA_MM[1]
+    outside = np.add.outer(dy**2, dx**2) > 1.0
+    return np.packbits(outside, axis=1, bitorder="little").view(np.uint64)
+
+
 def heart_zone(left: Bits, middle: int, spacing_mm: Spacing) -> Bits:
     """Where tissue between lung below and lung above may be the heart, not a lesion.
 
     A heart that reaches far to the left has lung below and above it, but not as near as a lesion has.
     """
     zone = np.zeros_like(left)
-    held = np.flatnonzero(left.any(axis=(1, 2)))
+    held = np.flatnonzero(masks.count(left))
     if not len(held):
         return zone
-    top = held[0] + int(HEART_TOP * (held[-1] - held[0]))
-    back = max(int(_level(left) - HEART_MM / spacing_mm[1]), 0)
-    zone[: top + 1, back:] = beside(left.shape, middle, left=True)[0, back:]
-    below, above = left.copy(), left.copy()
+    top = held[0] + int(HEART_TOP * (held[-1] - held[0])) + 1
+    back = max(int((left.shape[1] - 1) / 2 - HEART_MM / spacing_mm[1]), 0)
+    below, above = left[:top].copy(), left[:top].copy()
     for step in range(1, min(round(HEART_BRIDGE_MM / spacing_mm[0]), len(left) - 1) + 1):
-        below[step:] |= left[:-step]
-        above[:-step] |= left[step:]
-    return zone & ~(below & above)
-
-
-def _level(side: Bits) -> float:
-    """Row of the middle of a lung, from back to front."""
-    rows = np.flatnonzero(side.any(axis=(0, 2)))
-    return float(rows[0] + rows[-1]) / 2 if len(rows) else 0.0
-
-
-def _outside_hila(side: Bits, middle: int, spacing_mm: Spacing) -> Bits:
-    """Bit mask of all outside an ellipse about the hila, at the middle of the lung from back to front."""
-    _, rows, words = side.shape
-    dy = (np.arange(rows) - _level(side)) * spacing_mm[1] / HILA_MM[0]
-    dx = (np.arange(words * masks.WORD_BITS) - middle) * spacing_mm[2] / HILA_MM[1]
-    outside = np.add.outer(dy**2, dx**2) > 1.0
-    return np.broadcast_to(np.packbits(outside, axis=1, bitorder="little").view(np.uint64), side.shape)
+        below[step:] |= left[: max(top - step, 0)]
+        above[: len(left) - step] |= left[step : top + step]
+    zone[:top] = beside(below.shape, middle, left=True) & ~(below & above)
+    zone[:, :back] = 0
+    return zone
 
 
 def close_notches(right: Bits, left: Bits, spacing_mm: Spacing) -> tuple[Bits, Bits]:

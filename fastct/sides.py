@@ -7,6 +7,7 @@ from fastct.kernels import masks
 from fastct.kernels.masks import Bits, Pieces
 
 Spacing = tuple[float, float, float]
+Neighbours = dict[int, list[tuple[int, int]]]  # a piece's neighbours, each with the pixels they share
 
 PROFILE_MM = 15.0  # smoothing of the column profile of air
 VALLEY_MM = 40.0  # the midline is looked for this far from the middle of the body
@@ -64,27 +65,28 @@ def walk_sides(pieces: Pieces, wanted: NDArray[np.bool_], middle: int, spacing_m
     The walk starts in the slice that holds most, where the midline tells the sides, and goes up and down by
     overlap with what it has found.
     """
-    side = np.zeros(len(pieces), np.int8)
+    side = [0] * len(pieces)
     if not wanted.any():
-        return side
-    slices, at = pieces.shape[0], pieces.slice_index
+        return np.array(side, np.int8)
+    slices, at, least = pieces.shape[0], pieces.slice_index, (OVERLAP * pieces.area).tolist()
     held = np.bincount(at[wanted], weights=pieces.area[wanted], minlength=slices)
     start = int(np.convolve(np.pad(held, 1, mode="edge"), np.ones(3), "valid").argmax())
     large = pieces.area * spacing_mm[1] * spacing_mm[2] > START_MM2
-    first = wanted & large & (at == start)
-    side[first] = np.where(pieces.middle_x[first] < middle, 1, 2)
+    for piece in np.flatnonzero(wanted & large & (at == start)):
+        side[piece] = 1 if pieces.middle_x[piece] < middle else 2
+    # For each piece its neighbours in the slice before, by direction of the walk.
     pairs = pieces.overlaps()
-    upper, lower, pixels = pairs[wanted[pairs[:, 0]] & wanted[pairs[:, 1]]].T
-    upwards, downwards = range(start + 1, slices), range(start - 1, -1, -1)
-    for steps, here, before in ((upwards, upper, lower), (downwards, lower, upper)):
+    before: tuple[Neighbours, Neighbours] = ({}, {})
+    for upper, lower, pixels in pairs[wanted[pairs[:, 0]] & wanted[pairs[:, 1]]].tolist():
+        before[0].setdefault(upper, []).append((lower, pixels))
+        before[1].setdefault(lower, []).append((upper, pixels))
+    of_slice = np.split(np.arange(len(side)), np.searchsorted(at, np.arange(1, slices)))
+    for steps, neighbours in zip((range(start + 1, slices), range(start - 1, -1, -1)), before, strict=True):
         for z in steps:
-            now = at[here] == z
-            over = [
-                np.bincount(here[now], weights=pixels[now] * (side[before[now]] == s), minlength=len(side))
-                for s in (1, 2)
-            ]
-            joins = wanted & (at == z) & (over[0] + over[1] > OVERLAP * pieces.area)
-            if not joins.any():
-                break
-            side[joins] = np.where(over[0] >= over[1], 1, 2)[joins]
-    return side
+            for piece in of_slice[z].tolist():
+                over = [0, 0, 0]
+                for other, pixels in neighbours.get(piece, ()):
+                    over[side[other]] += pixels
+                if over[1] + over[2] > least[piece]:
+                    side[piece] = 1 if over[1] >= over[2] else 2
+    return np.array(side, np.int8)

@@ -43,7 +43,7 @@ inline std::vector<Overlap> overlaps(const Runs& runs) {
 
 constexpr int BINS = 128, BIN_HU = 8, BIN_FLOOR_HU = -1024, BORDER = 2;
 
-// HU histograms of pieces, of every other row, without the ends of runs, which hold partial volume.
+// HU histograms of pieces, of every other row and pixel, without the ends of runs, which hold partial volume.
 inline void histograms(const Runs& runs, const char* hu, std::ptrdiff_t slice_stride, std::ptrdiff_t row_stride,
                        std::ptrdiff_t pixel_stride, std::ptrdiff_t columns, std::int32_t* counts) {
     for (std::ptrdiff_t z = 0; z < runs.slices; ++z)
@@ -53,7 +53,7 @@ inline void histograms(const Runs& runs, const char* hu, std::ptrdiff_t slice_st
                 const std::int32_t border = std::min(BORDER, (run->to - run->from - 1) / 2);
                 const std::int32_t to = std::min<std::int32_t>(run->to - border, static_cast<std::int32_t>(columns));
                 std::int32_t* bins = counts + static_cast<std::ptrdiff_t>(run->piece) * BINS;
-                for (std::int32_t x = run->from + border; x < to; ++x) {
+                for (std::int32_t x = run->from + border; x < to; x += 2) {
                     std::int16_t value;
                     std::memcpy(&value, row + x * pixel_stride, sizeof value);
                     ++bins[std::clamp((value - BIN_FLOOR_HU) >> 3, 0, BINS - 1)];

@@ -20,31 +20,14 @@ struct Spread {
     }
 };
 
-inline const std::uint16_t* spread(unsigned byte) {
+inline void spread(word bits, std::uint16_t* lanes) {
     static const Spread table;
-    return table.lanes[byte & 0xff];
+    for (int b = 0; b < 8; ++b) std::memcpy(lanes + 8 * b, table.lanes[bits >> (8 * b) & 0xff], sizeof table.lanes[0]);
 }
 
-// sums[x] = line[x - reach] + ... + line[x + reach], by doubling; `line` and `twice` have `reach` zeros of
-// margin before and 2 * reach + 1 behind their n elements. Overwrites `line`.
-FASTCT_WIDE inline void slide(std::uint16_t* __restrict line, std::uint16_t* __restrict twice,
-                              std::uint16_t* __restrict sums, std::ptrdiff_t n, int reach) {
-    const int width = 2 * reach + 1;
-    const std::ptrdiff_t all = n + 2 * reach;
-    std::uint16_t* now = line - reach;
-    std::uint16_t* next = twice - reach;
-    std::memset(sums, 0, static_cast<std::size_t>(n) * sizeof *sums);
-    for (int step = 1, offset = 0; step <= width; step *= 2) {
-        if (width & step) {
-            const std::uint16_t* from = now + offset;
-            for (std::ptrdiff_t x = 0; x < n; ++x) sums[x] = static_cast<std::uint16_t>(sums[x] + from[x]);
-            offset += step;
-        }
-        if (2 * step > width) break;
-        for (std::ptrdiff_t x = 0; x < all - step; ++x) next[x] = static_cast<std::uint16_t>(now[x] + now[x + step]);
-        for (std::ptrdiff_t x = all - step; x < all; ++x) next[x] = now[x];
-        std::swap(now, next);
-    }
+FASTCT_WIDE inline void add_lines(const std::uint16_t* __restrict one, const std::uint16_t* __restrict other,
+                                  std::uint16_t* __restrict sums, std::ptrdiff_t n) {
+    for (std::ptrdiff_t x = 0; x < n; ++x) sums[x] = static_cast<std::uint16_t>(one[x] + other[x]);
 }
 
 FASTCT_WIDE inline void add_line(std::uint16_t* __restrict sums, const std::uint16_t* __restrict line,
@@ -52,45 +35,58 @@ FASTCT_WIDE inline void add_line(std::uint16_t* __restrict sums, const std::uint
     for (std::ptrdiff_t x = 0; x < n; ++x) sums[x] = static_cast<std::uint16_t>(sums[x] + line[x]);
 }
 
-FASTCT_WIDE inline void subtract_line(std::uint16_t* __restrict sums, const std::uint16_t* __restrict line,
-                                      std::ptrdiff_t n) {
-    for (std::ptrdiff_t x = 0; x < n; ++x) sums[x] = static_cast<std::uint16_t>(sums[x] - line[x]);
+FASTCT_WIDE inline void exchange_line(std::uint16_t* __restrict sums, const std::uint16_t* __restrict enters,
+                                      const std::uint16_t* __restrict leaves, std::ptrdiff_t n) {
+    for (std::ptrdiff_t x = 0; x < n; ++x) sums[x] = static_cast<std::uint16_t>(sums[x] + enters[x] - leaves[x]);
 }
 
-// Window sums row by row: lines enter at the front, leave `2 * reach + 1` rows later.
+// Sums over windows of rows and columns, row by row: a line enters, and leaves 2 * reach + 1 rows later.
 class RowWindow {
 public:
     RowWindow(std::ptrdiff_t columns, int reach, int reach_x)
-        : n_(columns), reach_(reach), reach_x_(reach_x), lines_(2 * reach + 1, std::vector<std::uint16_t>(columns)),
-          sums_(columns), line_(columns + 4 * reach_x + 2), twice_(line_.size()), out_(columns) {}
+        : n_(columns), reach_x_(reach_x), lines_(2 * reach + 1, std::vector<std::uint16_t>(columns)), fresh_(columns),
+          sums_(columns + 2 * reach_x), out_(columns) {
+        for (int width = 2; width <= 2 * reach_x + 1; width *= 2) powers_.emplace_back(sums_.size());
+    }
 
     void clear() {
         for (auto& line : lines_) std::fill(line.begin(), line.end(), std::uint16_t{0});
         std::fill(sums_.begin(), sums_.end(), std::uint16_t{0});
     }
 
-    // The line to be filled for row y; then take(y).
-    std::uint16_t* line(std::ptrdiff_t y) {
-        auto& line = lines_[y % (2 * reach_ + 1)];
-        subtract_line(sums_.data(), line.data(), n_);
-        return line.data();
+    // The line to be filled for the next row; then take(row).
+    std::uint16_t* line() { return fresh_.data(); }
+
+    void take(std::ptrdiff_t y) {
+        std::vector<std::uint16_t>& oldest = lines_[y % static_cast<std::ptrdiff_t>(lines_.size())];
+        exchange_line(sums_.data() + reach_x_, fresh_.data(), oldest.data(), n_);
+        oldest.swap(fresh_);
     }
 
-    void take(std::ptrdiff_t y) { add_line(sums_.data(), lines_[y % (2 * reach_ + 1)].data(), n_); }
-
-    const std::uint16_t* slide_sums() {
-        std::fill(line_.begin(), line_.begin() + reach_x_, std::uint16_t{0});
-        std::copy(sums_.begin(), sums_.end(), line_.begin() + reach_x_);
-        std::fill(line_.begin() + reach_x_ + n_, line_.end(), std::uint16_t{0});
-        slide(line_.data() + reach_x_, twice_.data() + reach_x_, out_.data(), n_, reach_x_);
-        return out_.data();
+    // Sums over 2 * reach_x + 1 columns: of 2, 4, 8 ... columns by doubling, then of those that make up the width.
+    const std::uint16_t* slide() {
+        const int width = 2 * reach_x_ + 1;
+        const std::uint16_t* now = sums_.data();  // its margins of reach_x at both ends stay empty
+        const std::uint16_t* first = now;
+        std::ptrdiff_t offset = 1;
+        bool second = true;
+        for (int step = 1, i = 0; 2 * step <= width; step *= 2, ++i) {
+            add_lines(now, now + step, powers_[i].data(), n_ + 2 * reach_x_ - 2 * step + 1);
+            now = powers_[i].data();
+            if (!(width & 2 * step)) continue;
+            if (second) add_lines(first, now + offset, out_.data(), n_);
+            else add_line(out_.data(), now + offset, n_);
+            second = false;
+            offset += 2 * step;
+        }
+        return reach_x_ ? out_.data() : first;
     }
 
 private:
     std::ptrdiff_t n_;
-    int reach_, reach_x_;
-    std::vector<std::vector<std::uint16_t>> lines_;
-    std::vector<std::uint16_t> sums_, line_, twice_, out_;
+    int reach_x_;
+    std::vector<std::vector<std::uint16_t>> lines_, powers_;
+    std::vector<std::uint16_t> fresh_, sums_, out_;
 };
 
 constexpr std::int32_t AIR_HU = -1000, CAP_HU = 100;  // HU beyond these would drag a mean
@@ -103,9 +99,10 @@ public:
         : rows_(rows), words_(words), columns_(columns), reach_(reach_y), values_(words * WORD_BITS, reach_y, reach_x),
           counts_(words * WORD_BITS, reach_y, reach_x), difference_(words * WORD_BITS) {}
 
-    // Calls act(y, sums, counts) for each row, where sums are of HU above AIR_HU.
+    // Calls act(y, sums, counts) for each row that is a multiple of `step`; sums are of HU above AIR_HU.
     template <class Action>
-    void run(const char* hu, std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride, const word* mask, Action act) {
+    void run(const char* hu, std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride, const word* mask, int step,
+             Action act) {
         std::ptrdiff_t first, stop;
         if (!filled_rows(mask, rows_, words_, &first, &stop)) return;
         values_.clear();
@@ -115,7 +112,8 @@ public:
         for (std::ptrdiff_t y = begin; y < end + reach_; ++y) {
             const bool masked = y >= first && y < stop;
             load(masked ? hu + y * row_stride : nullptr, pixel_stride, mask + y * words_, y);
-            if (y - reach_ >= begin) act(y - reach_, values_.slide_sums(), counts_.slide_sums());
+            if (y - reach_ >= begin && (y - reach_) % step == 0)
+                act(y - reach_, values_.slide(), counts_.slide());
         }
     }
 
@@ -135,9 +133,20 @@ public:
     }
 
 private:
+    // HU above AIR_HU, held to the cap, of the pixels whose lane is set; lanes become 0 and 1.
+    FASTCT_WIDE static void hold(const std::int16_t* __restrict hu, std::uint16_t* __restrict values,
+                                 std::uint16_t* __restrict lanes) {
+        for (int i = 0; i < WORD_BITS; ++i) {
+            const std::int16_t low = hu[i] < AIR_HU ? static_cast<std::int16_t>(AIR_HU) : hu[i];
+            const std::int16_t held = low > CAP_HU ? static_cast<std::int16_t>(CAP_HU) : low;
+            values[i] = static_cast<std::uint16_t>(held - AIR_HU) & lanes[i];
+            lanes[i] &= 1;
+        }
+    }
+
     void load(const char* row, std::ptrdiff_t pixel_stride, const word* mask, std::ptrdiff_t y) {
-        std::uint16_t* value = values_.line(y);
-        std::uint16_t* one = counts_.line(y);
+        std::uint16_t* value = values_.line();
+        std::uint16_t* one = counts_.line();
         for (std::ptrdiff_t w = 0; w < words_; ++w) {
             const word bits = row ? mask[w] : 0;
             std::uint16_t* v = value + w * WORD_BITS;
@@ -152,14 +161,8 @@ private:
             const char* from = row + w * WORD_BITS * pixel_stride;
             if (pixel_stride == 2) std::memcpy(part, from, static_cast<std::size_t>(n) * 2);
             else for (std::ptrdiff_t i = 0; i < n; ++i) std::memcpy(part + i, from + i * pixel_stride, 2);
-            for (int b = 0; b < 8; ++b) {
-                const std::uint16_t* lanes = spread(static_cast<unsigned>(bits >> (8 * b)));
-                for (int i = 8 * b; i < 8 * b + 8; ++i) {
-                    const std::int16_t hu = std::min<std::int16_t>(std::max<std::int16_t>(part[i], AIR_HU), CAP_HU);
-                    v[i] = static_cast<std::uint16_t>(hu - AIR_HU) & lanes[i - 8 * b];
-                    c[i] = lanes[i - 8 * b] & 1;
-                }
-            }
+            spread(bits, c);
+            hold(part, v, c);
         }
         values_.take(y);
         counts_.take(y);
@@ -174,8 +177,10 @@ private:
 // Division by a count as a product: exact while sum * count * MEAN_BIN_HU < 2 ** RECIPROCAL_SHIFT, and a sum
 // is at most count * 1100.
 constexpr int RECIPROCAL_SHIFT = 24, MOST_COUNTED = 25;
+constexpr word EVEN_PIXELS = 0x5555555555555555;
 
-// Histogram of the window means of the mask's own pixels for each row of the frame, over all slices.
+// Histogram of the window means of the mask's own pixels, of every other row and pixel, for each row of the
+// frame, over all slices.
 inline void mean_histograms(MeanWindow& window, const char* hu, std::ptrdiff_t slice_stride,
                             std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride, const word* mask,
                             std::ptrdiff_t slices, std::ptrdiff_t rows, std::ptrdiff_t words, std::int32_t* counts) {
@@ -184,11 +189,11 @@ inline void mean_histograms(MeanWindow& window, const char* hu, std::ptrdiff_t s
         reciprocals[n] = (std::uint64_t{1} << RECIPROCAL_SHIFT) / (n * MEAN_BIN_HU) + 1;
     for (std::ptrdiff_t z = 0; z < slices; ++z) {
         const word* slice = mask + z * rows * words;
-        window.run(hu + z * slice_stride, row_stride, pixel_stride, slice,
+        window.run(hu + z * slice_stride, row_stride, pixel_stride, slice, 2,
                    [&](std::ptrdiff_t y, const std::uint16_t* sums, const std::uint16_t* ones) {
                        std::int32_t* bins = counts + y * MEAN_BINS;
                        for (std::ptrdiff_t w = 0; w < words; ++w)
-                           for (word bits = slice[y * words + w]; bits; bits &= bits - 1) {
+                           for (word bits = slice[y * words + w] & EVEN_PIXELS; bits; bits &= bits - 1) {
                                const std::ptrdiff_t x = w * WORD_BITS + __builtin_ctzll(bits);
                                ++bins[sums[x] * reciprocals[ones[x]] >> RECIPROCAL_SHIFT];
                            }
@@ -202,7 +207,7 @@ inline void means_above(MeanWindow& window, const char* hu, std::ptrdiff_t slice
                         std::ptrdiff_t words, const std::int16_t* levels, int n_levels, word* out) {
     std::memset(out, 0, static_cast<std::size_t>(n_levels * slices * rows * words) * sizeof(word));
     for (std::ptrdiff_t z = 0; z < slices; ++z)
-        window.run(hu + z * slice_stride, row_stride, pixel_stride, mask + z * rows * words,
+        window.run(hu + z * slice_stride, row_stride, pixel_stride, mask + z * rows * words, 1,
                    [&](std::ptrdiff_t y, const std::uint16_t* sums, const std::uint16_t* ones) {
                        for (int n = 0; n < n_levels; ++n)
                            window.mark(sums, ones, levels[n * rows + y], out + ((n * slices + z) * rows + y) * words);
@@ -235,15 +240,21 @@ public:
                 load(whole_, whole, z, y);
                 const std::ptrdiff_t row = y - reach_;
                 if (row >= first && row < stop)
-                    compare(part_.slide_sums(), whole_.slide_sums(), tenths, whole + z * plane + row * words_,
+                    compare(part_.slide(), whole_.slide(), tenths, whole + z * plane + row * words_,
                             out + z * plane + row * words_);
             }
         }
     }
 
 private:
+    FASTCT_WIDE static void weigh(std::uint16_t* __restrict now, const std::uint16_t* __restrict lower,
+                                  const std::uint16_t* __restrict upper) {
+        for (int i = 0; i < WORD_BITS; ++i)
+            now[i] = static_cast<std::uint16_t>((now[i] & CENTRE) + (lower[i] & 1) + (upper[i] & 1));
+    }
+
     void load(RowWindow& window, const word* mask, std::ptrdiff_t z, std::ptrdiff_t y) {
-        std::uint16_t* line = window.line(y);
+        std::uint16_t* line = window.line();
         const std::ptrdiff_t plane = rows_ * words_;
         for (std::ptrdiff_t w = 0; w < words_; ++w) {
             const word* at = mask + z * plane + y * words_ + w;
@@ -255,13 +266,11 @@ private:
                 std::memset(to, 0, WORD_BITS * sizeof *to);
                 continue;
             }
-            for (int b = 0; b < 8; ++b) {
-                const std::uint16_t* n = spread(static_cast<unsigned>(now >> (8 * b)));
-                const std::uint16_t* l = spread(static_cast<unsigned>(below >> (8 * b)));
-                const std::uint16_t* u = spread(static_cast<unsigned>(above >> (8 * b)));
-                for (int i = 0; i < 8; ++i)
-                    to[8 * b + i] = static_cast<std::uint16_t>((n[i] & CENTRE) + (l[i] & 1) + (u[i] & 1));
-            }
+            std::uint16_t lower[WORD_BITS], upper[WORD_BITS];
+            spread(now, to);
+            spread(below, lower);
+            spread(above, upper);
+            weigh(to, lower, upper);
         }
         window.take(y);
     }

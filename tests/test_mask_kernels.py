@@ -150,7 +150,7 @@ def test_overlaps_against_counting(drawn):
 
 @given(volumes())
 @settings(deadline=None)
-def test_piece_histograms_of_every_other_row(drawn):
+def test_piece_histograms_of_every_other_pixel(drawn):
     mask, rng = drawn
     hu = rng.integers(-1200, 300, mask.shape, dtype=np.int16)
     pieces = masks.find_pieces(packed(mask))
@@ -160,7 +160,7 @@ def test_piece_histograms_of_every_other_row(drawn):
         if row % mask.shape[1] % 2:
             continue  # every other row
         border = min(2, (x1 - x0 - 1) // 2)
-        values = hu.reshape(-1, mask.shape[2])[row, x0 + border : x1 - border].astype(int)
+        values = hu.reshape(-1, mask.shape[2])[row, x0 + border : x1 - border : 2].astype(int)
         np.add.at(expected[piece], np.clip((values + 1024) // 8, 0, 127), 1)
     assert np.array_equal(pieces.histograms(hu), expected)
 
@@ -283,8 +283,10 @@ def test_means_against_convolution(drawn, window, mirrored):
         assert np.array_equal(unpacked(bits, mask.shape[2]), expected)
     histograms = masks.mean_histograms(hu, packed(mask), window)
     expected = np.zeros((mask.shape[1], 276), np.int64)
-    rows = np.nonzero(mask)[1]
-    np.add.at(expected, (rows, sums[mask] // (4 * counts[mask])), 1)
+    looked_at = mask.copy()
+    looked_at[:, 1::2] = looked_at[..., 1::2] = False  # every other row and pixel
+    rows = np.nonzero(looked_at)[1]
+    np.add.at(expected, (rows, sums[looked_at] // (4 * counts[looked_at])), 1)
     assert np.array_equal(histograms, expected)
 
 

@@ -69,7 +69,7 @@ class Pieces:
         return counts
 
     def histograms(self, hu: NDArray[np.int16]) -> NDArray[np.int32]:
-        """HU histograms (pieces, 128) of every other row: bin b starts at -1024 + 8 b HU.
+        """HU histograms (pieces, 128) of every other row and pixel: bin b starts at -1024 + 8 b HU.
 
         Two pixels at both ends of each run are left out: they hold partial volume.
         """
@@ -233,7 +233,7 @@ def square(size_mm: float, spacing_mm: tuple[float, float, float]) -> NDArray[np
 
 
 def mean_histograms(hu: NDArray[np.int16], mask: Bits, window: tuple[int, int]) -> NDArray[np.int32]:
-    """Histograms (y, 276) of the mean HU around each pixel of the mask, a row of the frame each.
+    """Histograms (y, 276) of the mean HU around pixels of the mask, every other one of every other row.
 
     The mean is over the mask's pixels within `window` (y, x) pixels to each side, at most 2, in the slice,
     of HU held to -1000 .. 100; bin b starts at -1000 + 4 b HU.
