@@ -66,10 +66,11 @@ def source(module: str) -> str:
     A single text lets CuPy's cache of compiled kernels notice every change of a header.
     """
     folder = files("fastct.kernels.gpu")
-    return INCLUDE.sub(
+    text = INCLUDE.sub(
         lambda found: folder.joinpath(found[1]).read_text("utf-8"),
         folder.joinpath(f"{module}.cu").read_text("utf-8"),
     )
+    return text.replace("#pragma once\n", "")
 
 
 @cache

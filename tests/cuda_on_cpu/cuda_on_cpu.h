@@ -58,6 +58,8 @@ static inline float __uint_as_float(unsigned bits) {
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
+#define __isGlobal(pointer) true
+#define __builtin_assume(fact) ((void)(fact))
 static inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 
 // What rounding.h asks of the GPU's own instruction.

@@ -32,7 +32,7 @@ __device__ __forceinline__ void finish(const Job& job, int z, int y, int x, floa
   if (job.noise_sigma > 0.0f) {
     value = with_noise(value, voxel, job.noise_sigma, job.noise_key);
   }
-  store(static_cast<Out*>(job.out) + voxel, value);
+  store(global(static_cast<Out*>(job.out)) + voxel, value);
 }
 
 // Along the axes: a thread goes through z, and blends each source slice that it comes by once.
@@ -40,7 +40,7 @@ template <class Source, class Out>
 __device__ __forceinline__ void read_aligned(const Job* __restrict__ jobs, int count) {
   const Job& job = job_of(jobs, count, blockIdx.x);
   const Column column = column_of(job);
-  const Source* source = static_cast<const Source*>(job.source);
+  const Source* source = global(static_cast<const Source*>(job.source));
   const Tap y = tap_at(place_of(job.places[1], 0, column.y, 0), job.shape[1], job.margin);
   const Tap x = tap_at(place_of(job.places[2], 0, 0, column.x), job.shape[2], job.margin);
   int even_slice = -1, odd_slice = -1;  // the source slices that `even` and `odd` are of
@@ -74,7 +74,7 @@ template <class Source, class Out>
 __device__ __forceinline__ void read_askew(const Job* __restrict__ jobs, int count) {
   const Job& job = job_of(jobs, count, blockIdx.x);
   const Column column = column_of(job);
-  const Source* source = static_cast<const Source*>(job.source);
+  const Source* source = global(static_cast<const Source*>(job.source));
 #pragma unroll 1
   for (int z_out = column.z; z_out < column.z_stop; ++z_out) {
     const Tap z = tap_at(place_of(job.places[0], z_out, column.y, column.x), job.shape[0], job.margin);
@@ -95,7 +95,7 @@ template <class Source, class Out>
 __device__ __forceinline__ void read_nearest(const Job* __restrict__ jobs, int count) {
   const Job& job = job_of(jobs, count, blockIdx.x);
   const Column column = column_of(job);
-  const Source* source = static_cast<const Source*>(job.source);
+  const Source* source = global(static_cast<const Source*>(job.source));
 #pragma unroll 1
   for (int z_out = column.z; z_out < column.z_stop; ++z_out) {
     int64 voxel = 0;
@@ -115,8 +115,8 @@ __device__ __forceinline__ void read_nearest(const Job* __restrict__ jobs, int c
 template <class Source, class Out>
 __device__ __forceinline__ void map_volume(const Job* __restrict__ jobs, int count) {
   const Job& job = job_of(jobs, count, blockIdx.x);
-  const Source* source = static_cast<const Source*>(job.source);
-  Out* out = static_cast<Out*>(job.out);
+  const Source* source = global(static_cast<const Source*>(job.source));
+  Out* out = global(static_cast<Out*>(job.out));
   const int64 voxels = (int64)job.out_shape[0] * job.out_shape[1] * job.out_shape[2];
   const int64 block = (blockIdx.x - job.first_block) * blockDim.x * BLOCKS_OF_EIGHT;
   const bool is_wide = (reinterpret_cast<uint64>(source) | reinterpret_cast<uint64>(out)) % 16 == 0;

@@ -54,6 +54,13 @@ __device__ __forceinline__ const Job& job_of(const Job* __restrict__ jobs, int c
   return jobs[low];
 }
 
+// A job's pointers lead to the GPU's own memory; told so, the compiler picks the instructions for it.
+template <class Voxel>
+__device__ __forceinline__ Voxel* global(Voxel* pointer) {
+  __builtin_assume(__isGlobal(pointer));
+  return pointer;
+}
+
 __device__ __forceinline__ float mapped(float value, const Line& line) {
   return fminf(fmaxf((value - line.anchor) * line.slope + line.offset, line.floor), line.ceiling);
 }
