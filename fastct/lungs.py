@@ -30,7 +30,7 @@ SMALL_ML = 1000.0  # both lungs of an adult hold more, even breathed out
 SMALL_SIDE = 0.15  # share of both lungs; a left lung is about 45 % of them
 CUT_MM2 = 100.0  # lung in the first or last slice that says that the scan cuts it
 MERGED_MM = 60.0  # the junction of both lungs is a line of some 20 mm (Fraser and Pare); more is a guess
-FLOOR_HU = (-1100, -900)  # where the darkest voxel of a calibrated scan of a body in air lies
+FLOOR_HU = (-1500, -900)  # where the darkest voxel of a calibrated scan of a body in air lies
 FLOOR_ROWS = 8  # of so many rows one is looked at: padding and outside air fill many
 RIGHT, LEFT = 1, 2
 

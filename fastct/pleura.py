@@ -20,7 +20,7 @@ POCKET_MM2 = (15.0, 6000.0)  # of the gaps between lung and hull: less is nothin
 SMALL_MM2 = 400.0  # a hole up to this size is lung wherever it lies
 DOME_TOP = 0.5  # diaphragm is looked for in this lower part of the lungs
 UNSUPPORTED = 0.6  # share without lung in the slice below that makes a gap a diaphragm's dome
-TAPER, DOME_SLICES = 0.8, 2  # a dome shrinks from slice to slice, and is closed within so many slices
+TAPER_MM, DOME_MM = 40.0, 18.0  # a dome shrinks to 1 / e within so many mm upwards, and is no higher than that
 
 
 def bridge_slices(side: Bits, room: Bits, middle: int, spacing_mm: Spacing) -> Bits:
@@ -117,16 +117,15 @@ def _without_domes(
     below[1:] = lung[:-1]
     rests = gaps.count_inside(below)
     upper, lower, pixels = gaps.overlaps().T
-    dome_slices = np.zeros(len(gaps), np.int64)
+    height_mm, taper = np.zeros(len(gaps)), np.exp(-spacing_mm[0] / TAPER_MM)
     for gap in np.flatnonzero(wanted & (area_mm2 > SMALL_MM2) & (gaps.slice_index < top)):
         under, shared = lower[upper == gap], pixels[upper == gap]
         z, supported = gaps.slice_index[gap], rests[gap] + shared[lesion[under]].sum()
         if z and held[z - 1] and supported >= (1 - UNSUPPORTED) * gaps.area[gap]:
             continue
-        domes = under[(dome_slices[under] > 0) & (shared > 0.5 * gaps.area[gap])]
-        if not len(domes):
-            dome_slices[gap] = 1
-        elif not hole[gap] or (area_mm2[gap] < TAPER * area_mm2[domes[0]] and dome_slices[domes[0]] < DOME_SLICES):
-            dome_slices[gap] = dome_slices[domes[0]] + 1
-        lesion[gap] = dome_slices[gap] == 0
+        domes = under[(height_mm[under] > 0) & (shared > 0.5 * gaps.area[gap])]
+        height = spacing_mm[0] + (height_mm[domes[0]] if len(domes) else 0.0)
+        ends = len(domes) and (area_mm2[gap] >= taper * area_mm2[domes[0]] or height > DOME_MM)
+        if not (hole[gap] and ends):
+            height_mm[gap], lesion[gap] = height, False
     return lesion

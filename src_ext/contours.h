@@ -25,7 +25,7 @@ struct Corner {
     std::int64_t y, x;
 };
 
-// The convex hull of one slice of two masks, and those of its chords that lead from one mask to the other.
+// The convex hull of both lungs in one slice, and those of its chords that face the mediastinum.
 class Hull {
 public:
     Hull(std::ptrdiff_t rows, std::ptrdiff_t words) : rows_(rows), words_(words) {}
@@ -48,8 +48,12 @@ public:
         for (std::int64_t y = low_.front().y; y <= low_.back().y; ++y)
             set_span(hull, words_, y, lows_[y], highs_[y] + 1);
         const auto of_right = [&](Corner c) { return bit_at(right, words_, c.y, c.x); };
-        mark(low_, lows_.data(), of_right, chords);
-        mark(high_, highs_.data(), of_right, chords);
+        // The right lung lies at small x. Where one lung stands alone, the other side of it is mediastinum.
+        std::ptrdiff_t first, stop;
+        const bool alone_right = !filled_rows(left, rows_, words_, &first, &stop);
+        const bool alone_left = !filled_rows(right, rows_, words_, &first, &stop);
+        mark(low_, lows_.data(), [&](Corner a, Corner b) { return alone_left || of_right(a) != of_right(b); }, chords);
+        mark(high_, highs_.data(), [&](Corner a, Corner b) { return alone_right || of_right(a) != of_right(b); }, chords);
         for (const std::int64_t y : {low_.front().y, low_.back().y})
             if (of_right({y, lows_[y]}) != of_right({y, highs_[y]})) set_span(chords, words_, y, lows_[y], highs_[y] + 1);
     }
@@ -87,11 +91,11 @@ private:
         }
     }
 
-    // Chords between the two masks as connected steps.
-    template <class Side>
-    void mark(const std::vector<Corner>& chain, const std::int64_t* columns, Side of_right, word* chords) const {
+    // The chords of a chain that cross from lung to lung, as connected steps.
+    template <class Crosses>
+    void mark(const std::vector<Corner>& chain, const std::int64_t* columns, Crosses crosses, word* chords) const {
         for (std::size_t i = 0; i + 1 < chain.size(); ++i) {
-            if (of_right(chain[i]) == of_right(chain[i + 1])) continue;
+            if (!crosses(chain[i], chain[i + 1])) continue;
             for (std::int64_t y = chain[i].y; y < chain[i + 1].y; ++y) {
                 const std::int64_t from = std::min(columns[y], columns[y + 1]);
                 const std::int64_t to = std::max(columns[y], columns[y + 1]) + 1;

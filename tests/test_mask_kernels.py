@@ -235,7 +235,16 @@ def test_only_chords_between_the_sides_are_marked():
     marked = unpacked(chords, 40)[0]
     assert marked[[2, 6], 10:29].all()
     assert not marked[3:6].any()
-    assert not masks.hull(packed(right | left), packed(left & False))[1].any()
+
+
+def test_the_inner_side_of_a_lung_that_stands_alone_is_marked():
+    lung, none = np.zeros((2, 1, 9, 40), bool)
+    lung[0, 2:7, 10:20] = True
+    lung[0, 4, 8] = lung[0, 4, 22] = True
+    for pair, inner in (((lung, none), np.s_[15:]), ((none, lung), np.s_[:15])):
+        marked = unpacked(masks.hull(*map(packed, pair))[1], 40)[0]
+        assert marked[:, inner].any(axis=1)[2:7].all()
+        assert not np.delete(marked, np.arange(40)[inner], axis=1)[3:6].any()
 
 
 @given(st.integers(0, 2**32), st.integers(2, 40))

@@ -202,7 +202,11 @@ def find_pieces(mask: Bits, through_slices: bool = False) -> Pieces:
 
 
 def hull(right: Bits, left: Bits) -> tuple[Bits, Bits]:
-    """Convex hull of both masks in each slice, and those of its chords that lead from one to the other."""
+    """Convex hull of both lungs in each slice, and those of its chords that face the mediastinum.
+
+    These lead from one lung to the other. Where a slice holds one lung only, they are all on its inner side:
+    to large x from the right lung, to small x from the left.
+    """
     inside, chords = home("masks", right, left).hull(np.ascontiguousarray(right), np.ascontiguousarray(left))
     return inside, chords
 
