@@ -15,7 +15,15 @@ MODULES = sorted(path.stem for path in FOLDER.glob("*.cu"))
 GPUS = ("sm_80", "sm_90")  # A100; H100 and H200
 # Registers for each thread by the start of a kernel's name. 64 of them let 1024 threads run on a
 # multiprocessor, enough to hide its memory; the askew readers do more arithmetic for each voxel.
-REGISTERS = {"map_volume": 40, "read_aligned": 64, "read_nearest": 80, "read_askew": 104}
+REGISTERS = {
+    "map_volume": 40,
+    "read_aligned": 64,
+    "read_nearest": 80,
+    "read_askew": 104,
+    "count_lungs": 40,
+    "histogram": 40,
+    "project": 48,
+}
 # Kernels that stream voxels, and the widest access that each must make.
 WIDE = {
     "map_volume_int16_float32": ("ld.global.v4", "st.global.v4"),
@@ -23,6 +31,7 @@ WIDE = {
     "map_volume_int16_int16": ("ld.global.v4", "st.global.v4"),
     "map_volume_int16_uint8": ("ld.global.v4", "st.global.v2"),
     "map_volume_uint8_uint8": ("ld.global.v2", "st.global.v2"),
+    "count_lungs": ("ld.global.v4",),
 }
 RESOURCES = re.compile(
     r"Compiling entry function '(?P<kernel>\w+)'.*?(?P<stack>\d+) bytes stack frame, "

@@ -18,9 +18,9 @@ def gather(volumes: Sequence[Volume], outs: Sequence[Volume], readings: Sequence
     """Write what each reading takes from its volume into its output."""
     for hu, out, reading in zip(volumes, outs, readings, strict=True):
         if reading.noise_sigma == 0:
-            _read(_source(hu), _target(out), reading)
+            _read(read_only(hu), _target(out), reading)
         else:
-            _read_with_noise(_source(hu), out, reading)
+            _read_with_noise(read_only(hu), out, reading)
 
 
 def empty_beside(_: Volume, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Volume:
@@ -48,7 +48,7 @@ def _read_with_noise(hu: Volume, out: Volume, reading: Reading) -> None:
     add_noise(finished.reshape(-1), _target(out).reshape(-1), sigma, key)
 
 
-def _source(hu: Volume) -> Volume:
+def read_only(hu: Volume) -> Volume:
     """A read-only view: Numba compiles read-only and writable arrays apart, and one is enough."""
     view = hu.view()
     view.flags.writeable = False

@@ -1,4 +1,5 @@
 // Reading volumes on a GPU: a launch works through a table of jobs, volumes and outputs of any shapes.
+#include "table.h"
 #include "noise.h"
 #include "reading.h"
 #include "rounding.h"
@@ -38,7 +39,7 @@ __device__ __forceinline__ void finish(const Job& job, int z, int y, int x, floa
 // Along the axes: a thread goes through z, and blends each source slice that it comes by once.
 template <class Source, class Out>
 __device__ __forceinline__ void read_aligned(const Job* __restrict__ jobs, int count) {
-  const Job& job = job_of(jobs, count, blockIdx.x);
+  const Job& job = row_of(jobs, count);
   const Column column = column_of(job);
   const Source* source = global(static_cast<const Source*>(job.source));
   const Tap y = tap_at(place_of(job.places[1], 0, column.y, 0), job.shape[1], job.margin);
@@ -72,7 +73,7 @@ __device__ __forceinline__ void read_aligned(const Job* __restrict__ jobs, int c
 // On any affine grid.
 template <class Source, class Out>
 __device__ __forceinline__ void read_askew(const Job* __restrict__ jobs, int count) {
-  const Job& job = job_of(jobs, count, blockIdx.x);
+  const Job& job = row_of(jobs, count);
   const Column column = column_of(job);
   const Source* source = global(static_cast<const Source*>(job.source));
 #pragma unroll 1
@@ -93,7 +94,7 @@ __device__ __forceinline__ void read_askew(const Job* __restrict__ jobs, int cou
 
 template <class Source, class Out>
 __device__ __forceinline__ void read_nearest(const Job* __restrict__ jobs, int count) {
-  const Job& job = job_of(jobs, count, blockIdx.x);
+  const Job& job = row_of(jobs, count);
   const Column column = column_of(job);
   const Source* source = global(static_cast<const Source*>(job.source));
 #pragma unroll 1
@@ -114,7 +115,7 @@ __device__ __forceinline__ void read_nearest(const Job* __restrict__ jobs, int c
 // Voxel for voxel, between arrays without gaps.
 template <class Source, class Out>
 __device__ __forceinline__ void map_volume(const Job* __restrict__ jobs, int count) {
-  const Job& job = job_of(jobs, count, blockIdx.x);
+  const Job& job = row_of(jobs, count);
   const Source* source = global(static_cast<const Source*>(job.source));
   Out* out = global(static_cast<Out*>(job.out));
   const int64 voxels = (int64)job.out_shape[0] * job.out_shape[1] * job.out_shape[2];

@@ -4,9 +4,6 @@
 // same to the bit.
 #pragma once
 
-typedef long long int64;
-typedef unsigned long long uint64;
-
 const int FRACTION_BITS = 32;  // places are counted in steps of 2^-32 voxel, as kernels/maps.py says
 const int64 HALF_VOXEL = 1LL << (FRACTION_BITS - 1);
 const float WEIGHT_UNIT = 5.9604644775390625e-08f;  // 2^-24: a float holds 24 bits, so weights are exact
@@ -40,26 +37,6 @@ struct Tap {
   float weight;
   bool is_inside;
 };
-
-__device__ __forceinline__ const Job& job_of(const Job* __restrict__ jobs, int count, int64 block) {
-  int low = 0, high = count - 1;
-  while (low < high) {
-    const int middle = (low + high + 1) / 2;
-    if (jobs[middle].first_block <= block) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return jobs[low];
-}
-
-// A job's pointers lead to the GPU's own memory; told so, the compiler picks the instructions for it.
-template <class Voxel>
-__device__ __forceinline__ Voxel* global(Voxel* pointer) {
-  __builtin_assume(__isGlobal(pointer));
-  return pointer;
-}
 
 __device__ __forceinline__ float mapped(float value, const Line& line) {
   return fminf(fmaxf((value - line.anchor) * line.slope + line.offset, line.floor), line.ceiling);
