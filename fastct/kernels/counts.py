@@ -82,9 +82,7 @@ def histogram(
             f"{low_hu} to {high_hu} HU in bins of {bin_hu} is no range of 1 to {LARGEST_BINS} whole bins",
             "Give low_hu below high_hu and a bin_hu that divides the range",
         )
-    answer: NDArray[np.int64] = home("counts", *volumes, *masks).histogram(
-        volumes, masks, low_hu, bin_hu, bins
-    )
+    answer: NDArray[np.int64] = home("counts", *volumes, *masks).histogram(volumes, masks, low_hu, bin_hu, bins)
     return answer
 
 

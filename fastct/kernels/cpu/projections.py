@@ -17,9 +17,7 @@ __all__ = ["empty_beside", "project"]
 Volume = NDArray[Any]
 
 
-def project(
-    volumes: Sequence[Volume], outs: Sequence[Volume], kind: str, axis: int, slabs: Sequence[Slabs]
-) -> None:
+def project(volumes: Sequence[Volume], outs: Sequence[Volume], kind: str, axis: int, slabs: Sequence[Slabs]) -> None:
     """Write the projections of each volume."""
     for volume, out, own in zip(volumes, outs, slabs, strict=True):
         hu = read_only(volume)
@@ -28,9 +26,7 @@ def project(
         if kind == "mean":
             (_mean_along_x if axis == 2 else _mean_of_rows)(hu, out, own.voxels, own.step)
         else:
-            (_extreme_along_x if axis == 2 else _extreme_of_rows)(
-                hu, out, own.voxels, own.step, kind == "max"
-            )
+            (_extreme_along_x if axis == 2 else _extreme_of_rows)(hu, out, own.voxels, own.step, kind == "max")
 
 
 @njit(nogil=True, cache=True)

@@ -32,9 +32,7 @@ def histogram(volumes: Sequence[Any], masks: Sequence[Any], low_hu: int, bin_hu:
     return _counted("histogram", volumes, masks, bins, options)
 
 
-def _counted(
-    kernel: str, volumes: Sequence[Any], masks: Sequence[Any], columns: int, options: tuple[Any, ...]
-) -> Any:
+def _counted(kernel: str, volumes: Sequence[Any], masks: Sequence[Any], columns: int, options: tuple[Any, ...]) -> Any:
     """Launch a kernel that adds to a row of int64 counts for each study."""
     counts = device.empty_beside(volumes[0], (len(volumes), columns), np.int64)
     counts.fill(0)

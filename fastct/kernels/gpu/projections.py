@@ -28,9 +28,7 @@ PROJECTION = np.dtype(
 THREADS, WARP = 256, 32
 
 
-def project(
-    volumes: Sequence[Any], outs: Sequence[Any], kind: str, axis: int, slabs: Sequence[Slabs]
-) -> None:
+def project(volumes: Sequence[Any], outs: Sequence[Any], kind: str, axis: int, slabs: Sequence[Slabs]) -> None:
     """Write the projections of each volume."""
     threads_of_a_pixel = WARP if axis == 2 else 1
     name = f"project_{kind}_along_x" if axis == 2 else f"project_{kind}"
