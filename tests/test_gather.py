@@ -20,7 +20,7 @@ spacings = st.tuples(*[st.floats(0.3, 9.0) for _ in range(3)])
 windows = st.tuples(st.floats(-2000, 1000), st.floats(1, 4000)).map(lambda w: (w[0], w[0] + w[1]))
 law = settings(deadline=None)  # the first call of a kernel compiles it
 seeds = st.integers(0, 2**32 - 1)
-layouts = st.sampled_from(["plain", "stepped", "flipped", "transposed", "read-only"])
+layouts = st.sampled_from(["plain", "stepped", "flipped", "read-only"])  # two kinds to compile for
 
 
 def random_hu(shape, seed, layout="plain", dtype="int16"):
@@ -28,8 +28,6 @@ def random_hu(shape, seed, layout="plain", dtype="int16"):
     rng = np.random.default_rng(seed)
     if layout == "stepped":
         return random_hu([2 * n for n in shape], seed, dtype=dtype)[::2, 1::2, ::2]
-    if layout == "transposed":
-        return random_hu(shape[::-1], seed, dtype=dtype).T
     limits = (-1024, 3000) if dtype == "int16" else (0, 255)
     hu = rng.integers(*limits, shape, dtype=dtype, endpoint=True)
     if layout == "read-only":
@@ -128,6 +126,13 @@ def test_resample_rounds_each_operation_to_float32(shape, spacing_mm, to_mm, see
     np.testing.assert_array_equal(found, float32_resample(hu, grid, line))
     assert found.min() >= 0
     assert found.max() <= 1
+
+
+def test_a_volume_may_lie_in_fortran_order():
+    hu = np.asfortranarray(random_hu((3, 5, 7), 0))
+    np.testing.assert_array_equal(fastct.window(hu, -1000, 400), fastct.window(hu.copy("C"), -1000, 400))
+    resampled = [fastct.resample(volume, (8, 1, 1), (8, 2, 2)) for volume in (hu, hu.copy("C"))]
+    np.testing.assert_array_equal(*resampled)
 
 
 @law

@@ -71,6 +71,11 @@ class Grid:
         z, y, x = along.argmax(axis=0).tolist()
         return z, y, x
 
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether every place is a voxel's own, so that there is nothing to interpolate."""
+        return not (self.places & ((1 << FRACTION_BITS) - 1)).any()
+
     def copies(self, shape: Sequence[int]) -> bool:
         """Whether every output voxel is the voxel of the same index in a volume of that shape."""
         return self.shape == tuple(shape) and np.array_equal(self.places, np.eye(3, 4) * 2.0**FRACTION_BITS)

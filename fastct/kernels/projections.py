@@ -57,7 +57,7 @@ def project(
         if found not in ("int16", "uint8") or volume.ndim != 3 or 0 in volume.shape:
             shape = getattr(volume, "shape", None)
             raise ArrayError(f"volume[{number}]", f"it is {found} of shape {shape}", "Give (z, y, x) int16")
-    slabs = [_slabs(volume.shape[axis], slab, step) for volume in volumes]
+    slabs = [slabs_of(volume.shape[axis], slab, step) for volume in volumes]
     twin = home("projections", *volumes)
     outs = []
     for volume, own in zip(volumes, slabs, strict=True):
@@ -76,7 +76,8 @@ class Slabs(NamedTuple):
     pictures: int
 
 
-def _slabs(n: int, slab: int | None, step: int | None) -> Slabs:
+def slabs_of(n: int, slab: int | None, step: int | None) -> Slabs:
+    """How an axis of n voxels is cut."""
     voxels = slab or n
     step = step or voxels
     return Slabs(voxels, step, -(-n // step))

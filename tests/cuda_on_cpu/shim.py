@@ -20,7 +20,9 @@ class CompiledModule:
     """The kernels of one `.cu` file."""
 
     def __init__(self, module: str, folder: Path) -> None:
-        text = f'#include "cuda_on_cpu.h"\n#line 1 "{module}.cu"\n{device.source(module)}'
+        own = device.source(module)
+        self.waits = "__syncthreads" in own or "_sync(" in own
+        text = f'#include "cuda_on_cpu.h"\n#line 1 "{module}.cu"\n{own}'
         source, library = folder / f"{module}.cpp", folder / f"{module}.so"
         source.write_text(text, "utf-8")
         command = ["g++", *FLAGS, *SANITIZERS, f"-I{HERE}", "-o", str(library), str(source)]
@@ -34,7 +36,7 @@ class CompiledModule:
         )
         entry = ctypes.cast(getattr(self.library, kernel), ctypes.c_void_p)
         shape = (ctypes.c_uint * 3)(blocks, *threads)
-        self.library.run_kernel(entry, shape, words, int(from_the_last))
+        self.library.run_kernel(entry, shape, words, int(self.waits), int(from_the_last))
 
 
 class DeviceOnCpu:

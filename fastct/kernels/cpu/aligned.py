@@ -147,19 +147,22 @@ def nearest(hu, out, places, settings):
     y_taps = _nearest_taps(places, 1, hu.shape[1], out.shape[1], settings)
     x_taps = _nearest_taps(places, 2, hu.shape[2], out.shape[2], settings)
     left, right = x_taps.first, x_taps.stop
-    # Unsigned, as Numba counts negative indices from the end.
-    columns = x_taps.source[left:right].astype(np.uint64)
+    columns, inside = x_taps.source[left:right], left < right
+    is_run = inside and _is_run(columns, np.zeros(columns.size, np.float32))
     row = np.empty(out.shape[2], np.float32)
     for z in range(out.shape[0]):
         for y in range(out.shape[1]):
             row[:] = settings.outside
-            if z_taps.first <= z < z_taps.stop and y_taps.first <= y < y_taps.stop:
+            if inside and z_taps.first <= z < z_taps.stop and y_taps.first <= y < y_taps.stop:
                 source = hu[z_taps.source[z], y_taps.source[y]]
-                _map_columns(source, columns, row[left:right], settings.line)
+                if is_run:
+                    map_row(source, columns[0], row[left:right], settings.line)
+                else:
+                    _map_columns(source, columns, row[left:right], settings.line)
             store_row(row, out[z, y])
 
 
 @njit(nogil=True, cache=True)
 def _map_columns(hu, columns, row, line):
     for x in range(row.size):
-        row[x] = mapped(hu[columns[x]], line)
+        row[x] = mapped(hu[np.uint64(columns[x])], line)  # Numba counts negative indices from the end

@@ -36,7 +36,7 @@ def _read(hu: Volume, out: Volume, reading: Reading) -> None:
         return
     kernels = askew if grid.source_axes is None else aligned
     axes = grid.source_axes or (0, 1, 2)
-    kernel = (kernels.nearest, kernels.linear)[reading.order]
+    kernel = kernels.linear if reading.order == 1 and not grid.is_whole else kernels.nearest
     kernel(hu.transpose(axes), out, grid.places[list(axes)], settings)
 
 

@@ -56,7 +56,7 @@ def _kernel(hu: Any, out: Any, reading: Reading) -> str:
     grid = reading.grid
     if grid.copies(hu.shape) and hu.flags.c_contiguous and reading.noise_sigma == 0:
         reader = "map_volume"
-    elif reading.order == 0:
+    elif reading.order == 0 or grid.is_whole:
         reader = "read_nearest"
     else:
         reader = "read_askew" if grid.source_axes is None else "read_aligned"
