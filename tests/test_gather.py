@@ -75,6 +75,20 @@ def test_window_rounds_each_operation_to_float32(shape, seed, window_hu):
     np.testing.assert_array_equal(fastct.window(hu, low, high, "float16"), expected.astype(np.float16))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+@pytest.mark.parametrize("lead", [0, 1, 7])
+def test_large_outputs_are_the_same_voxels(dtype, lead):
+    size = 2**24 + 1000  # beyond what is written past the caches, wherever it begins in memory
+    hu = np.resize(random_hu((1, 1, 5003), 0), (1, 1, size))
+    out = np.empty(lead + size + 1, dtype)
+    out[:lead] = out[-1:] = 7
+    fastct.window(hu, -1000, 400, dtype, out=out[lead:-1].reshape(hu.shape))
+    expected = np.resize(fastct.window(hu[..., :5003], -1000, 400, dtype), size)
+    np.testing.assert_array_equal(out[lead:-1], expected)
+    assert (out[:lead] == 7).all()
+    assert out[-1] == 7
+
+
 def test_window_reaches_its_ends():
     hu = np.array([[[-32768, -1000, -300, 400, 32767]]], dtype="int16")
     assert fastct.window(hu, -1000, 400).tolist() == [[[0, 0, 0.5, 1, 1]]]

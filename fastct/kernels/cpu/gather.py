@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fastct.kernels.cpu import aligned, askew
 from fastct.kernels.cpu.noise import add_noise
 from fastct.kernels.cpu.pointwise import map_volume
+from fastct.kernels.cpu.streaming import LARGE_BYTES, map_large
 from fastct.kernels.maps import Reading
 
 Volume = NDArray[Any]
@@ -31,13 +32,22 @@ def empty_beside(_: Volume, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Vol
 def _read(hu: Volume, out: Volume, reading: Reading) -> None:
     grid, settings = reading.grid, reading.settings
     if grid.copies(hu.shape):
-        flat = (1, 1, hu.size) if hu.flags.c_contiguous else hu.shape
-        map_volume(hu.reshape(flat), out.reshape(flat), settings.line)
+        _map(hu, out, settings.line)
         return
     kernels = askew if grid.source_axes is None else aligned
     axes = grid.source_axes or (0, 1, 2)
     kernel = kernels.linear if reading.order == 1 and not grid.is_whole else kernels.nearest
     kernel(hu.transpose(axes), out, grid.places[list(axes)], settings)
+
+
+def _map(hu: Volume, out: Volume, line: tuple[np.float32, ...]) -> None:
+    """Map voxel for voxel."""
+    if not hu.flags.c_contiguous:
+        map_volume(hu, out, line)
+    elif out.nbytes < LARGE_BYTES:
+        map_volume(hu.reshape(1, 1, -1), out.reshape(1, 1, -1), line)
+    else:
+        map_large(hu.reshape(-1), out.reshape(-1), out.reshape(-1).view(np.uint8), line)
 
 
 def _read_with_noise(hu: Volume, out: Volume, reading: Reading) -> None:
