@@ -46,6 +46,12 @@ def empty_beside(array: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         return _cupy().empty(shape, dtype)
 
 
+def zeros_beside(array: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array of zeros on the GPU of another."""
+    with array.device:
+        return _cupy().zeros(shape, dtype)
+
+
 def launch(
     module: str, kernel: str, blocks: int, threads: tuple[int, int], arguments: tuple[Any, ...], beside: Any
 ) -> None:

@@ -290,6 +290,26 @@ def test_resampled_geometry_keeps_the_centre(shape, spacing_mm, to_mm, seed):
         np.testing.assert_allclose(centre, expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.real
+def test_real_volumes_agree_with_simpleitk(real_data):
+    sitk = pytest.importorskip("SimpleITK")
+    path = next(iter(sorted(real_data.glob("ct/lungdx_*.nii.gz"))))
+    image = sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkInt16)
+    hu, to_mm = sitk.GetArrayFromImage(image), (8.0, 1.5, 1.5)
+    geometry = fastct.Geometry(hu.shape, np.diag([*image.GetSpacing(), 1.0]))
+    image.SetOrigin((0, 0, 0))
+    image.SetDirection(np.eye(3).ravel().tolist())
+    grid = sitk_image(
+        sitk,
+        np.zeros(resampled_geometry(geometry, to_mm).shape, np.uint8),
+        resampled_geometry(geometry, to_mm),
+    )
+    windowed = sitk.IntensityWindowing(sitk.Cast(image, sitk.sitkFloat64), -1000, 400, 0, 1)
+    expected = sitk.GetArrayFromImage(sitk.Resample(windowed, grid, sitk.Transform(), sitk.sitkLinear))
+    found = fastct.resample(hu, geometry.spacing_mm, to_mm, (-1000, 400))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
 HU = np.zeros((2, 3, 4), np.int16)
 SPACING = (8, 1, 1)
 

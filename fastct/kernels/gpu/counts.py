@@ -34,8 +34,7 @@ def histogram(volumes: Sequence[Any], masks: Sequence[Any], low_hu: int, bin_hu:
 
 def _counted(kernel: str, volumes: Sequence[Any], masks: Sequence[Any], columns: int, options: tuple[Any, ...]) -> Any:
     """Launch a kernel that adds to a row of int64 counts for each study."""
-    counts = device.empty_beside(volumes[0], (len(volumes), columns), np.int64)
-    counts.fill(0)
+    counts = device.zeros_beside(volumes[0], (len(volumes), columns), np.int64)
     studies = np.zeros(len(volumes), STUDY)
     blocks = 0
     for study, volume, mask, row in zip(studies, volumes, masks, counts, strict=True):

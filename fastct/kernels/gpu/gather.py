@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 
 from fastct import device
+from fastct.device import empty_beside
 from fastct.kernels.maps import Reading
+
+__all__ = ["empty_beside", "gather"]
 
 # A row of the table that a launch works through: `Job` in reading.h.
 JOB = np.dtype(
@@ -30,8 +33,6 @@ JOB = np.dtype(
 TILE = (16, 8, 32)
 THREADS = (32, 8)
 VOXELS_OF_A_BLOCK, THREADS_IN_A_ROW = 4096, (256, 1)
-
-empty_beside = device.empty_beside
 
 
 def gather(volumes: Sequence[Any], outs: Sequence[Any], readings: Sequence[Reading]) -> None:
