@@ -51,30 +51,39 @@ inline void pack_word(const std::int16_t* hu, const std::int16_t* levels, int n_
 #endif
 }
 
-// Rows of pixels, at any stride, below each level; the pixels that pad the last word count as air.
-inline void pack_rows(const char* hu, std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride,
-                      std::ptrdiff_t rows, std::ptrdiff_t columns, const std::int16_t* levels, int n_levels,
-                      word* out, std::ptrdiff_t level_stride) {
-    std::int16_t part[WORD_BITS];
-    const std::ptrdiff_t words = (columns + WORD_BITS - 1) / WORD_BITS;
-    const bool adjacent = pixel_stride == static_cast<std::ptrdiff_t>(sizeof(std::int16_t));
-    for (std::ptrdiff_t y = 0; y < rows; ++y) {
-        const char* row = hu + y * row_stride;
-        for (std::ptrdiff_t w = 0; w < words; ++w) {
-            const std::ptrdiff_t x0 = w * WORD_BITS;
-            const char* from = row + x0 * pixel_stride;
-            const std::ptrdiff_t n = columns - x0 < WORD_BITS ? columns - x0 : WORD_BITS;
-            const std::int16_t* pixels = reinterpret_cast<const std::int16_t*>(from);
-            if (n < WORD_BITS || !adjacent) {
-                for (std::ptrdiff_t i = 0; i < WORD_BITS; ++i) {
-                    part[i] = INT16_MIN;
-                    if (i < n) std::memcpy(part + i, from + i * pixel_stride, sizeof(std::int16_t));
-                }
-                pixels = part;
-            }
-            pack_word(pixels, levels, n_levels, out + y * words + w, level_stride);
-        }
+// A volume of HU at any strides (in bytes): upright views of volumes stored otherwise have odd ones.
+struct Scan {
+    const char* hu;
+    std::ptrdiff_t slice_stride, row_stride, pixel_stride;
+    std::ptrdiff_t slices, rows, columns;
+
+    const char* row(std::ptrdiff_t z, std::ptrdiff_t y) const { return hu + z * slice_stride + y * row_stride; }
+    std::ptrdiff_t words() const { return (columns + WORD_BITS - 1) / WORD_BITS; }
+
+    std::int16_t at(const char* row, std::ptrdiff_t x) const {
+        std::int16_t value;
+        std::memcpy(&value, row + x * pixel_stride, sizeof value);
+        return value;
     }
+
+    // The 64 pixels of word w of a row: where they lie, or, if need be, copied to `part` and filled up.
+    const std::int16_t* word_pixels(const char* row, std::ptrdiff_t w, std::int16_t* part, std::int16_t fill) const {
+        const std::ptrdiff_t x0 = w * WORD_BITS, n = std::min<std::ptrdiff_t>(columns - x0, WORD_BITS);
+        if (n == WORD_BITS && pixel_stride == static_cast<std::ptrdiff_t>(sizeof(std::int16_t)))
+            return reinterpret_cast<const std::int16_t*>(row) + x0;
+        for (std::ptrdiff_t i = 0; i < WORD_BITS; ++i) part[i] = i < n ? at(row, x0 + i) : fill;
+        return part;
+    }
+};
+
+// Bit masks (level, z, y, words) of pixels below each level; what pads the last word of a row counts as air.
+inline void pack_below(const Scan& scan, const std::int16_t* levels, int n_levels, word* out) {
+    std::int16_t part[WORD_BITS];
+    const std::ptrdiff_t words = scan.words(), level_stride = scan.slices * scan.rows * words;
+    for (std::ptrdiff_t z = 0; z < scan.slices; ++z)
+        for (std::ptrdiff_t y = 0; y < scan.rows; ++y)
+            for (std::ptrdiff_t w = 0; w < words; ++w)
+                pack_word(scan.word_pixels(scan.row(z, y), w, part, INT16_MIN), levels, n_levels, out++, level_stride);
 }
 
 // First and one past the last row that holds a pixel; false for an empty slice.
@@ -200,6 +209,13 @@ private:
     std::ptrdiff_t rows_, words_, pitch_, margin_;
     std::vector<word> now_, next_, sum_;
 };
+
+template <bool dilating>
+inline void shape_slices(const word* from, word* to, std::ptrdiff_t slices, std::ptrdiff_t rows, std::ptrdiff_t words,
+                         const std::int32_t* half_width, int radius) {
+    Discs discs(half_width, radius, rows, words);
+    for (std::ptrdiff_t i = 0; i < slices * rows * words; i += rows * words) discs.apply<dilating>(from + i, to + i);
+}
 
 FASTCT_WIDE inline std::int64_t count_bits(const word* words, std::ptrdiff_t n) {
     std::int64_t sum = 0;

@@ -110,18 +110,24 @@ private:
     std::vector<std::int64_t> lows_, highs_;
 };
 
+inline void hull_slices(const word* right, const word* left, std::ptrdiff_t slices, std::ptrdiff_t rows,
+                        std::ptrdiff_t words, word* inside, word* chords) {
+    Hull hull(rows, words);
+    for (std::ptrdiff_t i = 0; i < slices * rows * words; i += rows * words)
+        hull.draw(right + i, left + i, inside + i, chords + i);
+}
+
 constexpr int CUT_REACH = 2;          // pixels that a cut may move sideways from row to row
 constexpr std::int32_t CUT_STEP = 20;  // what a pixel sideways costs, in HU
 
-// Cheapest path through rows y0 .. y1 and columns x0 .. x1 of a slice: a set pixel costs the more the more air
+// Cheapest path through rows y0 .. y1 and n columns from x0 of a slice: a set pixel costs the more the more air
 // it holds, others nothing; `drift[x - x0]` is added in every row.
 class Cut {
 public:
     explicit Cut(std::ptrdiff_t words) : words_(words) {}
 
-    void find(const char* hu, std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride, const word* mask,
-              std::int32_t y0, std::int32_t y1, std::int32_t x0, std::int32_t x1, const std::int32_t* drift) {
-        const std::int32_t n = x1 - x0;
+    void find(const Scan& scan, const word* mask, std::int32_t y0, std::int32_t y1, std::int32_t x0,
+              const std::int32_t* drift, std::int32_t n) {
         // Beyond both ends lie columns that no path can afford.
         cost_.assign(static_cast<std::size_t>(n + 2 * CUT_REACH), INT32_MAX / 2);
         next_ = cost_;
@@ -132,7 +138,7 @@ public:
             step_row(cost_.data() + CUT_REACH, now, step_.data() + static_cast<std::ptrdiff_t>(y - y0) * n, n);
             for (std::int32_t i = 0; i < n; ++i) {
                 now[i] += drift[i];
-                if (bit_at(mask, words_, y, x0 + i)) now[i] += air(hu + y * row_stride + (x0 + i) * pixel_stride);
+                if (bit_at(mask, words_, y, x0 + i)) now[i] += air(scan.at(scan.row(0, y), x0 + i));
             }
             cost_.swap(next_);
         }
@@ -172,15 +178,18 @@ private:
         }
     }
 
-    static std::int32_t air(const char* at) {
-        std::int16_t hu;
-        std::memcpy(&hu, at, sizeof hu);
-        return 1100 - std::clamp<std::int32_t>(hu + 1024, 0, 1100);
-    }
+    static std::int32_t air(std::int32_t hu) { return 1100 - std::clamp<std::int32_t>(hu + 1024, 0, 1100); }
 
     std::ptrdiff_t words_, first_row_ = 0;
     std::vector<std::int32_t> cost_, next_, path_;
     std::vector<std::int8_t> step_;
 };
+
+inline void cut_slice(const Scan& scan, word* mask, std::int32_t y0, std::int32_t y1, std::int32_t x0,
+                      const std::int32_t* drift, std::int32_t columns) {
+    Cut cut(scan.words());
+    cut.find(scan, mask, y0, y1, x0, drift, columns);
+    cut.clear(mask);
+}
 
 }  // namespace fastct

@@ -10,15 +10,18 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.vector cimport vector
 
+from scan cimport Scan, as_scan
+
 
 cdef extern from "bitrows.h" namespace "fastct" nogil:
-    void pack_rows(const char* hu, ptrdiff_t row_stride, ptrdiff_t pixel_stride, ptrdiff_t rows,
-                   ptrdiff_t columns, const int16_t* levels, int n_levels, uint64_t* out,
-                   ptrdiff_t level_stride)
-    cdef cppclass Discs:
-        Discs(const int32_t* half_width, int radius, ptrdiff_t rows, ptrdiff_t words) except +
-        void dilate "apply<true>"(const uint64_t* source, uint64_t* to)
-        void erode "apply<false>"(const uint64_t* source, uint64_t* to)
+    void c_pack_below "fastct::pack_below"(const Scan& scan, const int16_t* levels, int n_levels,
+                                           uint64_t* out)
+    void dilate_slices "fastct::shape_slices<true>"(
+        const uint64_t* source, uint64_t* to, ptrdiff_t slices, ptrdiff_t rows, ptrdiff_t words,
+        const int32_t* half_width, int radius) except +
+    void erode_slices "fastct::shape_slices<false>"(
+        const uint64_t* source, uint64_t* to, ptrdiff_t slices, ptrdiff_t rows, ptrdiff_t words,
+        const int32_t* half_width, int radius) except +
     int64_t count_bits(const uint64_t* words, ptrdiff_t n)
     void write_label(const uint64_t* mask, ptrdiff_t rows, ptrdiff_t words, ptrdiff_t columns, uint8_t label,
                      char* out, ptrdiff_t row_stride, ptrdiff_t pixel_stride)
@@ -43,36 +46,28 @@ cdef extern from "runs.h" namespace "fastct" nogil:
                                                int64_t* counts)
     void c_column_counts "fastct::column_counts"(const uint64_t* rows, ptrdiff_t n_rows, ptrdiff_t words,
                                                  int64_t* counts) except +
-    cdef cppclass Holes:
-        Holes(ptrdiff_t rows, ptrdiff_t words)
-        void fill(uint64_t* slice) except +
+    void fill_slices(uint64_t* mask, ptrdiff_t slices, ptrdiff_t rows, ptrdiff_t words) except +
 
 cdef extern from "pieces.h" namespace "fastct" nogil:
     cdef struct Overlap:
         pass
     vector[Overlap] c_overlaps "fastct::overlaps"(const Runs& runs) except +
-    void c_histograms "fastct::histograms"(const Runs& runs, const char* hu, ptrdiff_t slice_stride,
-                                           ptrdiff_t row_stride, ptrdiff_t pixel_stride, ptrdiff_t columns,
-                                           int32_t* counts)
-    cdef cppclass Grown:
-        Grown(const Runs& runs, const Measure* table, const int32_t* half_width, int radius,
-              ptrdiff_t words) except +
-    void c_count_rings "fastct::count_rings"(Grown& inner, Grown& outer, const Measure* table,
-                                             const uint8_t* wanted, int32_t n, const uint64_t* mask,
-                                             ptrdiff_t rows, ptrdiff_t words, int64_t* counts) except +
-    vector[Overlap] c_reach_down "fastct::reach_down"(Grown& grown, const Runs& runs, const Measure* table,
-                                                      const uint8_t* wanted, int32_t n,
-                                                      ptrdiff_t words) except +
+    void c_histograms "fastct::histograms"(const Runs& runs, const Scan& scan, int32_t* counts)
+    cdef struct Shape:
+        const int32_t* half_width
+        int radius
+    void c_count_rings "fastct::count_rings"(
+        const Runs& runs, const Measure* table, int32_t n, const uint8_t* wanted, Shape inner, Shape outer,
+        const uint64_t* mask, ptrdiff_t words, int64_t* counts) except +
+    vector[Overlap] c_reach_down "fastct::reach_down"(
+        const Runs& runs, const Measure* table, int32_t n, const uint8_t* wanted, Shape shape,
+        ptrdiff_t words) except +
 
 cdef extern from "contours.h" namespace "fastct" nogil:
-    cdef cppclass Hull:
-        Hull(ptrdiff_t rows, ptrdiff_t words)
-        void draw(const uint64_t* right, const uint64_t* left, uint64_t* hull, uint64_t* chords) except +
-    cdef cppclass Cut:
-        Cut(ptrdiff_t words)
-        void find(const char* hu, ptrdiff_t row_stride, ptrdiff_t pixel_stride, const uint64_t* mask,
-                  int32_t y0, int32_t y1, int32_t x0, int32_t x1, const int32_t* drift) except +
-        void clear(uint64_t* mask)
+    void hull_slices(const uint64_t* right, const uint64_t* left, ptrdiff_t slices, ptrdiff_t rows,
+                     ptrdiff_t words, uint64_t* inside, uint64_t* chords) except +
+    void cut_slice(const Scan& scan, uint64_t* mask, int32_t y0, int32_t y1, int32_t x0,
+                   const int32_t* drift, int32_t columns) except +
 
 cdef extern from *:
     """
@@ -85,11 +80,8 @@ cdef extern from *:
 
 
 def pack_below(const int16_t[:, :, :] hu, const int16_t[::1] levels, uint64_t[:, :, :, ::1] out):
-    cdef ptrdiff_t z, level_stride = out.shape[1] * out.shape[2] * out.shape[3]
     with nogil:
-        for z in range(hu.shape[0]):
-            pack_rows(<const char*>&hu[z, 0, 0], hu.strides[1], hu.strides[2], hu.shape[1], hu.shape[2],
-                      &levels[0], <int>levels.shape[0], &out[0, z, 0, 0], level_stride)
+        c_pack_below(as_scan(hu), &levels[0], <int>levels.shape[0], &out[0, 0, 0, 0])
 
 
 def pack_label(const uint8_t[:, :, :] labels, uint8_t label, uint64_t[:, :, ::1] out):
@@ -109,23 +101,15 @@ def unpack_label(const uint64_t[:, :, ::1] mask, uint8_t label, uint8_t[:, :, :]
 
 
 def dilate(const uint64_t[:, :, ::1] mask, const int32_t[::1] half_width, uint64_t[:, :, ::1] out):
-    cdef ptrdiff_t z
-    cdef Discs* discs
     with nogil:
-        discs = new Discs(&half_width[0], <int>half_width.shape[0] - 1, mask.shape[1], mask.shape[2])
-        for z in range(mask.shape[0]):
-            discs.dilate(&mask[z, 0, 0], &out[z, 0, 0])
-        del discs
+        dilate_slices(&mask[0, 0, 0], &out[0, 0, 0], mask.shape[0], mask.shape[1], mask.shape[2],
+                      &half_width[0], <int>half_width.shape[0] - 1)
 
 
 def erode(const uint64_t[:, :, ::1] mask, const int32_t[::1] half_width, uint64_t[:, :, ::1] out):
-    cdef ptrdiff_t z
-    cdef Discs* discs
     with nogil:
-        discs = new Discs(&half_width[0], <int>half_width.shape[0] - 1, mask.shape[1], mask.shape[2])
-        for z in range(mask.shape[0]):
-            discs.erode(&mask[z, 0, 0], &out[z, 0, 0])
-        del discs
+        erode_slices(&mask[0, 0, 0], &out[0, 0, 0], mask.shape[0], mask.shape[1], mask.shape[2],
+                     &half_width[0], <int>half_width.shape[0] - 1)
 
 
 def count(const uint64_t[:, :, ::1] mask, int64_t[::1] out):
@@ -141,13 +125,8 @@ def column_counts(const uint64_t[:, :, ::1] mask, int64_t[::1] out):
 
 
 def fill_holes(uint64_t[:, :, ::1] mask):
-    cdef ptrdiff_t z
-    cdef Holes* holes
     with nogil:
-        holes = new Holes(mask.shape[1], mask.shape[2])
-        for z in range(mask.shape[0]):
-            holes.fill(&mask[z, 0, 0])
-        del holes
+        fill_slices(&mask[0, 0, 0], mask.shape[0], mask.shape[1], mask.shape[2])
 
 
 def count_runs(const uint64_t[:, :, ::1] mask):
@@ -196,9 +175,7 @@ def count_inside(const int32_t[:, ::1] runs, const int32_t[::1] starts, const ui
 def histograms(const int32_t[:, ::1] runs, const int32_t[::1] starts, const int16_t[:, :, :] hu,
                int32_t[:, ::1] counts):
     with nogil:
-        c_histograms(as_runs(&runs[0, 0], &starts[0], hu.shape[0], starts.shape[0]),
-                     <const char*>&hu[0, 0, 0], hu.strides[0], hu.strides[1], hu.strides[2], hu.shape[2],
-                     &counts[0, 0])
+        c_histograms(as_runs(&runs[0, 0], &starts[0], hu.shape[0], starts.shape[0]), as_scan(hu), &counts[0, 0])
 
 
 cdef bytes overlap_bytes(vector[Overlap]& found):
@@ -218,21 +195,13 @@ def count_rings(tuple pieces, const uint8_t[::1] wanted, tuple shapes, const uin
     cdef const int32_t[:, ::1] runs = pieces[0]
     cdef const int32_t[::1] starts = pieces[1]
     cdef const int64_t[:, ::1] table = pieces[2]
-    cdef const int32_t[::1] near = shapes[0]
-    cdef const int32_t[::1] far = shapes[1]
-    cdef const Measure* measures = <const Measure*>&table[0, 0]
-    cdef ptrdiff_t words = mask.shape[2]
-    cdef Runs all_runs
-    cdef Grown* inner
-    cdef Grown* outer
+    cdef const int32_t[::1] inner = shapes[0]
+    cdef const int32_t[::1] outer = shapes[1]
     with nogil:
-        all_runs = as_runs(&runs[0, 0], &starts[0], mask.shape[0], starts.shape[0])
-        inner = new Grown(all_runs, measures, &near[0], <int>near.shape[0] - 1, words)
-        outer = new Grown(all_runs, measures, &far[0], <int>far.shape[0] - 1, words)
-        c_count_rings(inner[0], outer[0], measures, &wanted[0], <int32_t>table.shape[0], &mask[0, 0, 0],
-                      mask.shape[1], words, &counts[0, 0])
-        del inner
-        del outer
+        c_count_rings(as_runs(&runs[0, 0], &starts[0], mask.shape[0], starts.shape[0]),
+                      <const Measure*>&table[0, 0], <int32_t>table.shape[0], &wanted[0],
+                      Shape(&inner[0], <int>inner.shape[0] - 1), Shape(&outer[0], <int>outer.shape[0] - 1),
+                      &mask[0, 0, 0], mask.shape[2], &counts[0, 0])
 
 
 def reach_down(tuple pieces, const uint8_t[::1] wanted, const int32_t[::1] half_width, ptrdiff_t slices,
@@ -240,35 +209,22 @@ def reach_down(tuple pieces, const uint8_t[::1] wanted, const int32_t[::1] half_
     cdef const int32_t[:, ::1] runs = pieces[0]
     cdef const int32_t[::1] starts = pieces[1]
     cdef const int64_t[:, ::1] table = pieces[2]
-    cdef const Measure* measures = <const Measure*>&table[0, 0]
     cdef vector[Overlap] found
-    cdef Runs all_runs
-    cdef Grown* grown
     with nogil:
-        all_runs = as_runs(&runs[0, 0], &starts[0], slices, starts.shape[0])
-        grown = new Grown(all_runs, measures, &half_width[0], <int>half_width.shape[0] - 1, words)
-        found = c_reach_down(grown[0], all_runs, measures, &wanted[0], <int32_t>table.shape[0], words)
-        del grown
+        found = c_reach_down(as_runs(&runs[0, 0], &starts[0], slices, starts.shape[0]),
+                             <const Measure*>&table[0, 0], <int32_t>table.shape[0], &wanted[0],
+                             Shape(&half_width[0], <int>half_width.shape[0] - 1), words)
     return overlap_bytes(found)
 
 
-def hull(const uint64_t[:, :, ::1] right, const uint64_t[:, :, ::1] left, uint64_t[:, :, ::1] hull,
+def hull(const uint64_t[:, :, ::1] right, const uint64_t[:, :, ::1] left, uint64_t[:, :, ::1] inside,
          uint64_t[:, :, ::1] chords):
-    cdef ptrdiff_t z
-    cdef Hull* drawer
     with nogil:
-        drawer = new Hull(right.shape[1], right.shape[2])
-        for z in range(right.shape[0]):
-            drawer.draw(&right[z, 0, 0], &left[z, 0, 0], &hull[z, 0, 0], &chords[z, 0, 0])
-        del drawer
+        hull_slices(&right[0, 0, 0], &left[0, 0, 0], right.shape[0], right.shape[1], right.shape[2],
+                    &inside[0, 0, 0], &chords[0, 0, 0])
 
 
-def cut(const int16_t[:, :] hu, uint64_t[:, ::1] mask, int32_t y0, int32_t y1, int32_t x0,
+def cut(const int16_t[:, :, :] hu, uint64_t[:, :, ::1] mask, int32_t y0, int32_t y1, int32_t x0,
         const int32_t[::1] drift):
-    cdef Cut* cutter
     with nogil:
-        cutter = new Cut(mask.shape[1])
-        cutter.find(<const char*>&hu[0, 0], hu.strides[0], hu.strides[1], &mask[0, 0], y0, y1, x0,
-                    x0 + <int32_t>drift.shape[0], &drift[0])
-        cutter.clear(&mask[0, 0])
-        del cutter
+        cut_slice(as_scan(hu), &mask[0, 0, 0], y0, y1, x0, &drift[0], <int32_t>drift.shape[0])

@@ -44,20 +44,17 @@ inline std::vector<Overlap> overlaps(const Runs& runs) {
 constexpr int BINS = 128, BIN_HU = 8, BIN_FLOOR_HU = -1024, BORDER = 2;
 
 // HU histograms of pieces, of every other row and pixel, without the ends of runs, which hold partial volume.
-inline void histograms(const Runs& runs, const char* hu, std::ptrdiff_t slice_stride, std::ptrdiff_t row_stride,
-                       std::ptrdiff_t pixel_stride, std::ptrdiff_t columns, std::int32_t* counts) {
+inline void histograms(const Runs& runs, const Scan& scan, std::int32_t* counts) {
+    const std::int32_t columns = static_cast<std::int32_t>(scan.columns);
     for (std::ptrdiff_t z = 0; z < runs.slices; ++z)
         for (std::ptrdiff_t y = 0; y < runs.rows; y += 2) {
-            const char* row = hu + z * slice_stride + y * row_stride;
+            const char* row = scan.row(z, y);
             for (const Run* run = runs.begin(z, y); run < runs.end(z, y); ++run) {
                 const std::int32_t border = std::min(BORDER, (run->to - run->from - 1) / 2);
-                const std::int32_t to = std::min<std::int32_t>(run->to - border, static_cast<std::int32_t>(columns));
+                const std::int32_t to = std::min(run->to - border, columns);
                 std::int32_t* bins = counts + static_cast<std::ptrdiff_t>(run->piece) * BINS;
-                for (std::int32_t x = run->from + border; x < to; x += 2) {
-                    std::int16_t value;
-                    std::memcpy(&value, row + x * pixel_stride, sizeof value);
-                    ++bins[std::clamp((value - BIN_FLOOR_HU) >> 3, 0, BINS - 1)];
-                }
+                for (std::int32_t x = run->from + border; x < to; x += 2)
+                    ++bins[std::clamp((scan.at(row, x) - BIN_FLOOR_HU) >> 3, 0, BINS - 1)];
             }
         }
 }
@@ -96,29 +93,39 @@ private:
     std::vector<word> alone_, grown_;
 };
 
+// A shape as `disc` in fastct/kernels/masks.py makes it.
+struct Shape {
+    const std::int32_t* half_width;
+    int radius;
+};
+
 // Around each wanted piece: pixels of the ring between two shapes, and how many of them are set in `mask`.
-inline void count_rings(Grown& inner, Grown& outer, const Measure* table, const std::uint8_t* wanted, std::int32_t n,
-                        const word* mask, std::ptrdiff_t rows, std::ptrdiff_t words, std::int64_t* counts) {
-    std::vector<word> ring(static_cast<std::size_t>(rows * words));
+inline void count_rings(const Runs& runs, const Measure* table, std::int32_t n, const std::uint8_t* wanted,
+                        Shape inner_shape, Shape outer_shape, const word* mask, std::ptrdiff_t words,
+                        std::int64_t* counts) {
+    Grown inner(runs, table, inner_shape.half_width, inner_shape.radius, words);
+    Grown outer(runs, table, outer_shape.half_width, outer_shape.radius, words);
+    std::vector<word> ring(static_cast<std::size_t>(runs.rows * words));
     for (std::int32_t p = 0; p < n; ++p) {
         if (!wanted[p]) continue;
         std::ptrdiff_t first, stop;
         outer.rows_of(p, &first, &stop);
         const word *near = inner.draw(p, first, stop), *far = outer.draw(p, first, stop);
-        const word* within = mask + (table[p].z * rows + first) * words;
-        const std::ptrdiff_t n = (stop - first) * words;
-        for (std::ptrdiff_t i = 0; i < n; ++i) ring[i] = far[i] & ~near[i];
-        counts[2 * p] = count_bits(ring.data(), n);
-        for (std::ptrdiff_t i = 0; i < n; ++i) ring[i] &= within[i];
-        counts[2 * p + 1] = count_bits(ring.data(), n);
+        const word* within = mask + (table[p].z * runs.rows + first) * words;
+        const std::ptrdiff_t size = (stop - first) * words;
+        for (std::ptrdiff_t i = 0; i < size; ++i) ring[i] = far[i] & ~near[i];
+        counts[2 * p] = count_bits(ring.data(), size);
+        for (std::ptrdiff_t i = 0; i < size; ++i) ring[i] &= within[i];
+        counts[2 * p + 1] = count_bits(ring.data(), size);
     }
 }
 
 // Wanted pieces of the slice below each wanted piece that lie within its reach, and by how many pixels.
-inline std::vector<Overlap> reach_down(Grown& grown, const Runs& runs, const Measure* table,
-                                       const std::uint8_t* wanted, std::int32_t n, std::ptrdiff_t words) {
+inline std::vector<Overlap> reach_down(const Runs& runs, const Measure* table, std::int32_t n,
+                                       const std::uint8_t* wanted, Shape shape, std::ptrdiff_t words) {
     std::vector<Overlap> found;
     std::vector<std::int64_t> counts(static_cast<std::size_t>(n));
+    Grown grown(runs, table, shape.half_width, shape.radius, words);
     for (std::int32_t p = 0; p < n; ++p) {
         const std::int64_t z = table[p].z - 1;
         if (!wanted[p] || z < 0) continue;

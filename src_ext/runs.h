@@ -233,4 +233,9 @@ private:
     std::vector<std::int32_t> starts_;
 };
 
+inline void fill_slices(word* mask, std::ptrdiff_t slices, std::ptrdiff_t rows, std::ptrdiff_t words) {
+    Holes holes(rows, words);
+    for (std::ptrdiff_t z = 0; z < slices; ++z) holes.fill(mask + z * rows * words);
+}
+
 }  // namespace fastct

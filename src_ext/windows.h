@@ -95,36 +95,29 @@ constexpr std::int32_t MEAN_BIN_HU = 4, MEAN_BINS = (CAP_HU - AIR_HU) / MEAN_BIN
 // Mean HU of the mask's pixels in a small in-plane window, of one slice at a time.
 class MeanWindow {
 public:
-    MeanWindow(std::ptrdiff_t rows, std::ptrdiff_t words, std::ptrdiff_t columns, int reach_y, int reach_x)
-        : rows_(rows), words_(words), columns_(columns), reach_(reach_y), values_(words * WORD_BITS, reach_y, reach_x),
-          counts_(words * WORD_BITS, reach_y, reach_x), difference_(words * WORD_BITS) {}
+    MeanWindow(const Scan& scan, int reach_y, int reach_x)
+        : scan_(scan), words_(scan.words()), reach_(reach_y), values_(words_ * WORD_BITS, reach_y, reach_x),
+          counts_(words_ * WORD_BITS, reach_y, reach_x), difference_(words_ * WORD_BITS) {}
 
     // Calls act(y, sums, counts) for each row that is a multiple of `step`; sums are of HU above AIR_HU.
     template <class Action>
-    void run(const char* hu, std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride, const word* mask, int step,
-             Action act) {
+    void run(std::ptrdiff_t z, const word* slice, int step, Action act) {
         std::ptrdiff_t first, stop;
-        if (!filled_rows(mask, rows_, words_, &first, &stop)) return;
+        if (!filled_rows(slice, scan_.rows, words_, &first, &stop)) return;
         values_.clear();
         counts_.clear();
         const std::ptrdiff_t begin = std::max<std::ptrdiff_t>(first - reach_, 0);
-        const std::ptrdiff_t end = std::min<std::ptrdiff_t>(stop + reach_, rows_);
+        const std::ptrdiff_t end = std::min<std::ptrdiff_t>(stop + reach_, scan_.rows);
         for (std::ptrdiff_t y = begin; y < end + reach_; ++y) {
-            const bool masked = y >= first && y < stop;
-            load(masked ? hu + y * row_stride : nullptr, pixel_stride, mask + y * words_, y);
-            if (y - reach_ >= begin && (y - reach_) % step == 0)
-                act(y - reach_, values_.slide(), counts_.slide());
+            if (y >= first && y < stop) load(scan_.row(z, y), slice + y * words_);
+            else leave_empty();
+            values_.take(y);
+            counts_.take(y);
+            if (y - reach_ >= begin && (y - reach_) % step == 0) act(y - reach_, values_.slide(), counts_.slide());
         }
     }
 
     // Bits of where the mean exceeds a level.
-    FASTCT_WIDE static void exceed(const std::uint16_t* __restrict sums, const std::uint16_t* __restrict counts,
-                                   std::int32_t level_hu, std::int16_t* __restrict difference, std::ptrdiff_t n) {
-        const std::int16_t level = static_cast<std::int16_t>(level_hu - AIR_HU);
-        for (std::ptrdiff_t x = 0; x < n; ++x)
-            difference[x] = static_cast<std::int16_t>(counts[x] * level - sums[x]);
-    }
-
     void mark(const std::uint16_t* sums, const std::uint16_t* counts, std::int32_t level_hu, word* out) {
         const std::int16_t zero = 0;
         exceed(sums, counts, level_hu, difference_.data(), words_ * WORD_BITS);
@@ -133,6 +126,13 @@ public:
     }
 
 private:
+    FASTCT_WIDE static void exceed(const std::uint16_t* __restrict sums, const std::uint16_t* __restrict counts,
+                                   std::int32_t level_hu, std::int16_t* __restrict difference, std::ptrdiff_t n) {
+        const std::int16_t level = static_cast<std::int16_t>(level_hu - AIR_HU);
+        for (std::ptrdiff_t x = 0; x < n; ++x)
+            difference[x] = static_cast<std::int16_t>(counts[x] * level - sums[x]);
+    }
+
     // HU above AIR_HU, held to the cap, of the pixels whose lane is set; lanes become 0 and 1.
     FASTCT_WIDE static void hold(const std::int16_t* __restrict hu, std::uint16_t* __restrict values,
                                  std::uint16_t* __restrict lanes) {
@@ -144,31 +144,24 @@ private:
         }
     }
 
-    void load(const char* row, std::ptrdiff_t pixel_stride, const word* mask, std::ptrdiff_t y) {
-        std::uint16_t* value = values_.line();
-        std::uint16_t* one = counts_.line();
+    void load(const char* row, const word* mask) {
+        std::int16_t part[WORD_BITS];
         for (std::ptrdiff_t w = 0; w < words_; ++w) {
-            const word bits = row ? mask[w] : 0;
-            std::uint16_t* v = value + w * WORD_BITS;
-            std::uint16_t* c = one + w * WORD_BITS;
-            if (!bits) {
-                std::memset(v, 0, WORD_BITS * sizeof *v);
-                std::memset(c, 0, WORD_BITS * sizeof *c);
-                continue;
-            }
-            std::int16_t part[WORD_BITS] = {};
-            const std::ptrdiff_t n = std::min<std::ptrdiff_t>(columns_ - w * WORD_BITS, WORD_BITS);
-            const char* from = row + w * WORD_BITS * pixel_stride;
-            if (pixel_stride == 2) std::memcpy(part, from, static_cast<std::size_t>(n) * 2);
-            else for (std::ptrdiff_t i = 0; i < n; ++i) std::memcpy(part + i, from + i * pixel_stride, 2);
-            spread(bits, c);
-            hold(part, v, c);
+            std::uint16_t* values = values_.line() + w * WORD_BITS;
+            std::uint16_t* counts = counts_.line() + w * WORD_BITS;
+            spread(mask[w], counts);
+            if (mask[w]) hold(scan_.word_pixels(row, w, part, 0), values, counts);
+            else std::fill(values, values + WORD_BITS, std::uint16_t{0});
         }
-        values_.take(y);
-        counts_.take(y);
     }
 
-    std::ptrdiff_t rows_, words_, columns_;
+    void leave_empty() {
+        std::fill(values_.line(), values_.line() + words_ * WORD_BITS, std::uint16_t{0});
+        std::fill(counts_.line(), counts_.line() + words_ * WORD_BITS, std::uint16_t{0});
+    }
+
+    Scan scan_;
+    std::ptrdiff_t words_;
     int reach_;
     RowWindow values_, counts_;
     std::vector<std::int16_t> difference_;
@@ -181,37 +174,36 @@ constexpr word EVEN_PIXELS = 0x5555555555555555;
 
 // Histogram of the window means of the mask's own pixels, of every other row and pixel, for each row of the
 // frame, over all slices.
-inline void mean_histograms(MeanWindow& window, const char* hu, std::ptrdiff_t slice_stride,
-                            std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride, const word* mask,
-                            std::ptrdiff_t slices, std::ptrdiff_t rows, std::ptrdiff_t words, std::int32_t* counts) {
+inline void mean_histograms(const Scan& scan, const word* mask, int reach_y, int reach_x, std::int32_t* counts) {
     std::uint64_t reciprocals[MOST_COUNTED + 1] = {};
     for (std::uint64_t n = 1; n <= MOST_COUNTED; ++n)
         reciprocals[n] = (std::uint64_t{1} << RECIPROCAL_SHIFT) / (n * MEAN_BIN_HU) + 1;
-    for (std::ptrdiff_t z = 0; z < slices; ++z) {
-        const word* slice = mask + z * rows * words;
-        window.run(hu + z * slice_stride, row_stride, pixel_stride, slice, 2,
-                   [&](std::ptrdiff_t y, const std::uint16_t* sums, const std::uint16_t* ones) {
-                       std::int32_t* bins = counts + y * MEAN_BINS;
-                       for (std::ptrdiff_t w = 0; w < words; ++w)
-                           for (word bits = slice[y * words + w] & EVEN_PIXELS; bits; bits &= bits - 1) {
-                               const std::ptrdiff_t x = w * WORD_BITS + __builtin_ctzll(bits);
-                               ++bins[sums[x] * reciprocals[ones[x]] >> RECIPROCAL_SHIFT];
-                           }
-                   });
+    MeanWindow window(scan, reach_y, reach_x);
+    const std::ptrdiff_t words = scan.words();
+    for (std::ptrdiff_t z = 0; z < scan.slices; ++z) {
+        const word* slice = mask + z * scan.rows * words;
+        window.run(z, slice, 2, [&](std::ptrdiff_t y, const std::uint16_t* sums, const std::uint16_t* ones) {
+            std::int32_t* bins = counts + y * MEAN_BINS;
+            for (std::ptrdiff_t w = 0; w < words; ++w)
+                for (word bits = slice[y * words + w] & EVEN_PIXELS; bits; bits &= bits - 1) {
+                    const std::ptrdiff_t x = w * WORD_BITS + __builtin_ctzll(bits);
+                    ++bins[sums[x] * reciprocals[ones[x]] >> RECIPROCAL_SHIFT];
+                }
+        });
     }
 }
 
 // Where the window mean exceeds levels[n][y]; out holds a bit mask a level.
-inline void means_above(MeanWindow& window, const char* hu, std::ptrdiff_t slice_stride, std::ptrdiff_t row_stride,
-                        std::ptrdiff_t pixel_stride, const word* mask, std::ptrdiff_t slices, std::ptrdiff_t rows,
-                        std::ptrdiff_t words, const std::int16_t* levels, int n_levels, word* out) {
-    std::memset(out, 0, static_cast<std::size_t>(n_levels * slices * rows * words) * sizeof(word));
-    for (std::ptrdiff_t z = 0; z < slices; ++z)
-        window.run(hu + z * slice_stride, row_stride, pixel_stride, mask + z * rows * words, 1,
-                   [&](std::ptrdiff_t y, const std::uint16_t* sums, const std::uint16_t* ones) {
-                       for (int n = 0; n < n_levels; ++n)
-                           window.mark(sums, ones, levels[n * rows + y], out + ((n * slices + z) * rows + y) * words);
-                   });
+inline void means_above(const Scan& scan, const word* mask, int reach_y, int reach_x, const std::int16_t* levels,
+                        int n_levels, word* out) {
+    MeanWindow window(scan, reach_y, reach_x);
+    const std::ptrdiff_t words = scan.words(), plane = scan.rows * words;
+    std::fill(out, out + n_levels * scan.slices * plane, word{0});
+    for (std::ptrdiff_t z = 0; z < scan.slices; ++z)
+        window.run(z, mask + z * plane, 1, [&](std::ptrdiff_t y, const std::uint16_t* sums, const std::uint16_t* ones) {
+            for (int n = 0; n < n_levels; ++n)
+                window.mark(sums, ones, levels[n * scan.rows + y], out + (n * scan.slices + z) * plane + y * words);
+        });
 }
 
 // Where part fills at least tenths / 10 of the whole in a window whose neighbour slices weigh 1 : 8 : 1.
@@ -298,6 +290,11 @@ private:
     RowWindow part_, whole_;
     std::vector<std::int16_t> difference_;
 };
+
+inline void share_above(const word* part, const word* whole, std::ptrdiff_t slices, std::ptrdiff_t rows,
+                        std::ptrdiff_t words, int tenths, int reach_y, int reach_x, word* out) {
+    ShareWindow(slices, rows, words, reach_y, reach_x).run(part, whole, tenths, out);
+}
 
 // Voxels and lesion voxels outside, in the right and in the left lung.
 FASTCT_WIDE inline void count_masks(const std::uint8_t* __restrict lungs, const std::uint8_t* __restrict lesion,

@@ -254,7 +254,7 @@ def test_a_cut_parts_what_it_crosses(seed, columns):
     hu = rng.integers(-1000, 100, (1, 20, 64), dtype=np.int16)
     bits = packed(np.ones((1, 20, 64), bool))
     drift = np.zeros(columns, np.int32)
-    masks.cut(hu[0], bits[0], (0, 20), 12, drift)
+    masks.cut(hu, bits, (0, 20), 12, drift)
     rest = unpacked(bits, 64)[0]
     labels, _ = ndimage.label(rest)
     assert not set(labels[:, 0]) & set(labels[:, -1]) - {0}
@@ -266,7 +266,7 @@ def test_a_cut_takes_the_densest_way():
     hu = np.full((1, 30, 64), -900, np.int16)
     hu[0, np.arange(30), 20 + np.arange(30) // 3] = -300
     bits = packed(np.ones((1, 30, 64), bool))
-    masks.cut(hu[0], bits[0], (0, 30), 5, np.zeros(50, np.int32))
+    masks.cut(hu, bits, (0, 30), 5, np.zeros(50, np.int32))
     cleared = ~unpacked(bits, 64)[0]
     assert cleared[np.arange(30), 20 + np.arange(30) // 3].all()
     assert cleared.sum() < 45

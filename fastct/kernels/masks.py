@@ -214,8 +214,8 @@ def hull(right: Bits, left: Bits) -> tuple[Bits, Bits]:
 def cut(hu: NDArray[np.int16], mask: Bits, rows: tuple[int, int], first_column: int, drift: NDArray[np.int32]) -> None:
     """Clear the cheapest path through the given rows of one slice, so that what it parts is not connected.
 
-    Set pixels of `mask` (y, words) cost HU above soft tissue's air content, `drift` (columns from
-    `first_column` on) is added in each row, and a step to the side costs 20 HU a pixel, two at most.
+    `hu` (1, y, x) and `mask` (1, y, words) are one slice. A set pixel costs what it lies below 76 HU, `drift`
+    (columns from `first_column` on) is added in each row, a step to the side costs 20 a pixel, two at most.
     """
     home("masks", hu, mask).cut(hu, mask, rows, first_column, drift)
 
