@@ -7,6 +7,7 @@ from fastct.errors import ArrayError
 from fastct.geometry import Geometry
 from fastct.kernels import masks
 from fastct.kernels.masks import Bits
+from fastct.sides import outside_ellipse
 
 Spacing = tuple[float, float, float]
 
@@ -24,7 +25,9 @@ DENSE_HU = -130  # above: vessel or consolidation, never ground glass by itself 
 WINDOW_MM = 4.5  # reach of the window that an opacity fills and a vessel's blurred ring does not
 FILLED_TENTHS = 7  # of that window
 NEAR_MM = 8.0  # dense pixels count when this near to ground glass
-CORE_MM = 4.0  # ... or around bodies this thick to all sides: so thick are vessels in the hila only
+CORE_MM = 4.0  # ... or around bodies this thick to all sides: so thick are vessels in the hila only ...
+HILAR_CORE_MM = 8.0  # ... and there they are no thicker than this
+HILA_MM = (70.0, 75.0)  # half axes of the ellipse about the hila, front to back and sideways
 HALO_MM = 3.0  # what such a body's blurred border reaches beyond it
 CAP_REACH_MM = 3.0  # an opacity this near in the slice beyond says that this is not the end of the lung
 CLOSE_MM = 2.0  # vessels and noise holes inside a lesion belong to it
@@ -81,9 +84,11 @@ def _find_opacities(hu: NDArray[np.int16], lung: Bits, geometry: Geometry) -> Bi
     histograms = masks.mean_histograms(hu, inner, window)
     if not histograms.any():
         return np.zeros_like(lung)
-    levels = np.stack([_levels_hu(histograms, spacing_mm[1]), np.full(len(histograms), DENSE_HU)])
-    opaque, dense = masks.means_above(hu, inner, window, levels.astype(np.int16)) & lung
+    rows_hu, sick = _levels_hu(histograms, spacing_mm[1])
+    levels_hu = np.stack([rows_hu, np.full(len(rows_hu), DENSE_HU, np.int16)])
+    opaque, dense = masks.means_above(hu, inner, window, levels_hu) & lung
     found = _plateaus(opaque, dense, lung, spacing_mm)
+    found |= _consolidation(opaque, dense, lung, sick, spacing_mm)
     found |= masks.dilate(found & inner, masks.square(RIM_MM + 0.8, spacing_mm)) & lung & ~inner
     found = _without_caps(found, lung, spacing_mm)
     found = masks.close_slices(found, masks.square(CLOSE_MM, spacing_mm)) & lung
@@ -91,15 +96,18 @@ def _find_opacities(hu: NDArray[np.int16], lung: Bits, geometry: Geometry) -> Bi
     return bodies.paint(bodies.area * geometry.voxel_ml >= SPECK_ML)
 
 
-def _levels_hu(histograms: NDArray[np.int32], row_mm: float) -> NDArray[np.float64]:
-    """Threshold of each row: above the subject's own peak, lifted where gravity makes lung denser."""
+def _levels_hu(histograms: NDArray[np.int32], row_mm: float) -> tuple[NDArray[np.int16], float]:
+    """Threshold of each row: above the subject's own peak, lifted where gravity makes lung denser.
+
+    Also the share of the lung above the threshold before it was lifted.
+    """
     floors = masks.MEAN_FLOOR_HU + masks.MEAN_BIN_HU * np.arange(histograms.shape[1])
     total = histograms.sum(axis=0)
     smooth = np.convolve(total, np.ones(PEAK_BINS, np.int64), "same")
     searched = (floors >= PEAK_HU[0]) & (floors < PEAK_HU[1])
     peak = floors[np.where(searched, smooth, -1).argmax()] + masks.MEAN_BIN_HU / 2
     level = float(np.clip(peak + LIFT_HU, *LEVEL_HU))
-    sick = total[floors > level].sum() / total.sum()
+    sick = float(total[floors > level].sum() / total.sum())
     most = GRAVITY_HU * float(np.clip((SICK[1] - sick) / (SICK[1] - SICK[0]), 0.0, 1.0))
     pixels = histograms.sum(axis=1)
     below = histograms.cumsum(axis=1) < GRAVITY_SHARE * pixels[:, None]
@@ -107,8 +115,7 @@ def _levels_hu(histograms: NDArray[np.int32], row_mm: float) -> NDArray[np.float
     sigma = GRAVITY_SMOOTH_MM / row_mm
     weight = _smooth(pixels.astype(np.float64), sigma)
     lift = _smooth(baseline * pixels.astype(np.float64), sigma) / np.maximum(weight, 1e-3) - peak
-    lifted: NDArray[np.float64] = np.rint(level + np.clip(lift, 0.0, most))
-    return lifted
+    return np.rint(level + np.clip(lift, 0.0, most)).astype(np.int16), sick
 
 
 def _smooth(row: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
@@ -119,16 +126,34 @@ def _smooth(row: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
 
 
 def _plateaus(opaque: Bits, dense: Bits, lung: Bits, spacing_mm: Spacing) -> Bits:
-    """Opaque regions that fill a window, and the dense ones beside them or too thick for a vessel.
+    """Opaque regions that fill a window, and the dense pixels near them.
 
     Dense cores are taken out first: else a vessel fills its window with its own blurred ring.
     """
     window = masks.reach(WINDOW_MM, spacing_mm, MOST_REACH)
     glass = masks.share_above(opaque & ~dense, lung, FILLED_TENTHS, window)
     found = masks.dilate(glass, masks.square(WINDOW_MM, spacing_mm)) & opaque
-    found |= dense & masks.dilate(glass, masks.square(WINDOW_MM + NEAR_MM, spacing_mm))
-    cores = masks.erode(dense, masks.disc(CORE_MM, spacing_mm))
-    return found | (masks.dilate(cores, masks.disc(CORE_MM + HALO_MM, spacing_mm)) & opaque)
+    return found | (dense & masks.dilate(glass, masks.square(WINDOW_MM + NEAR_MM, spacing_mm)))
+
+
+def _consolidation(opaque: Bits, dense: Bits, lung: Bits, sick: float, spacing_mm: Spacing) -> Bits:
+    """Dense bodies too thick for a vessel, with their blurred border.
+
+    Vessels are thicker in the hila; but in lungs as sick as SICK[0], what is thick there is disease.
+    """
+    found = np.zeros_like(lung)
+    outside = outside_ellipse(lung, _middle(lung), HILA_MM, spacing_mm)
+    for core_mm, where in ((CORE_MM, outside), (HILAR_CORE_MM, ~outside)):
+        core_mm = CORE_MM if sick > SICK[0] else core_mm
+        cores = masks.erode(dense, masks.disc(core_mm, spacing_mm)) & where
+        found |= masks.dilate(cores, masks.disc(core_mm + HALO_MM, spacing_mm)) & opaque
+    return found
+
+
+def _middle(lung: Bits) -> float:
+    """Column half-way between the lungs, by their centre of mass."""
+    counts = masks.column_counts(lung)
+    return float((counts * np.arange(len(counts))).sum() / counts.sum())
 
 
 def _without_caps(found: Bits, lung: Bits, spacing_mm: Spacing) -> Bits:

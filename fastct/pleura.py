@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from fastct.kernels import masks
 from fastct.kernels.masks import Bits, Pieces
-from fastct.sides import beside
+from fastct.sides import beside, outside_ellipse
 
 Spacing = tuple[float, float, float]
 
@@ -27,28 +27,40 @@ def bridge_slices(side: Bits, room: Bits, middle: int, spacing_mm: Spacing) -> B
     """Fill lesions, within `room`, that have lung of the same side both below and above them.
 
     The hila have that too. They are told from lesions by place: a lesion is thick somewhere beyond them.
+    From there it is followed to the slices above and below.
     """
     below, above = (np.bitwise_or.accumulate(side[::step], axis=0)[::step] for step in (1, -1))
     gaps = below & above & ~side & room
+    cores = masks.erode(gaps, masks.disc(BRIDGE_CORE_MM, spacing_mm))
     far = BRIDGE_FROM_MM / spacing_mm[2]
-    outer = beside(side.shape, middle - far, left=False) | beside(side.shape, middle + far, left=True)
-    cores = masks.erode(gaps, masks.disc(BRIDGE_CORE_MM, spacing_mm)) & outer
-    held = masks.count(cores) > 0
-    if not held.any():
+    beyond = cores & (beside(side.shape, middle - far, left=False) | beside(side.shape, middle + far, left=True))
+    if not masks.count(beyond).any():
         return side
-    pieces = masks.find_pieces(gaps[held])
+    held = np.flatnonzero(masks.count(cores))
+    part = slice(held[0], held[-1] + 1)
+    pieces = masks.find_pieces(gaps[part])
+    thick, lesion = (pieces.count_inside(where[part]) > 0 for where in (cores, beyond))
     out = side.copy()
-    out[held] |= pieces.paint(pieces.count_inside(cores[held]) > 0)
+    out[part] |= pieces.paint(_follow(lesion, thick, pieces))
     return out
 
 
+def _follow(lesion: NDArray[np.bool_], thick: NDArray[np.bool_], pieces: Pieces) -> NDArray[np.bool_]:
+    """The lesion pieces and all thick ones that lie over or under them for the better part."""
+    pairs = pieces.overlaps()
+    upper, lower, pixels = pairs[thick[pairs[:, 0]] & thick[pairs[:, 1]]].T
+    joined = 2 * pixels > np.minimum(pieces.area[upper], pieces.area[lower])
+    found, before = lesion.copy(), 0
+    while found.sum() > before:
+        before = int(found.sum())
+        found[upper[joined & found[lower]]] = True
+        found[lower[joined & found[upper]]] = True
+    return found
+
+
 def outside_hila(lung: Bits, middle: int, spacing_mm: Spacing) -> Bits:
-    """Bit mask (y, words) of all outside an ellipse about the hila, half-way from back to front."""
-    _, rows, words = lung.shape
-    dy = (np.arange(rows) - (rows - 1) / 2) * spacing_mm[1] / HILA_MM[0]
-    dx = (np.arange(words * masks.WORD_BITS) - middle) * spacing_mm[2] / HILA_MM[1]
-    outside = np.add.outer(dy**2, dx**2) > 1.0
-    return np.packbits(outside, axis=1, bitorder="little").view(np.uint64)
+    """Bit mask (y, words) of where lesions may be bridged."""
+    return outside_ellipse(lung, middle, HILA_MM, spacing_mm)
 
 
 def heart_zone(left: Bits, middle: int, spacing_mm: Spacing) -> Bits:

@@ -38,6 +38,18 @@ def beside(shape: tuple[int, ...], column: float, left: bool) -> Bits:
     return np.broadcast_to(np.packbits(side, bitorder="little").view(np.uint64), shape)
 
 
+def outside_ellipse(lung: Bits, middle: float, half_axes_mm: tuple[float, float], spacing_mm: Spacing) -> Bits:
+    """Bit mask (y, words) of all outside an ellipse half-way from the frame's back to its front.
+
+    Its half axes are front to back and sideways; the frame is the box around the lungs.
+    """
+    _, rows, words = lung.shape
+    dy = (np.arange(rows) - (rows - 1) / 2) * spacing_mm[1] / half_axes_mm[0]
+    dx = (np.arange(words * masks.WORD_BITS) - middle) * spacing_mm[2] / half_axes_mm[1]
+    outside = np.add.outer(dy**2, dx**2) > 1.0
+    return np.packbits(outside, axis=1, bitorder="little").view(np.uint64)
+
+
 def cut_apart(hu: NDArray[np.int16], lung: Bits, middle: int, spacing_mm: Spacing) -> tuple[Bits, float]:
     """Cut pieces that span both sides along the densest front-to-back path near the midline.
 
@@ -54,7 +66,7 @@ def cut_apart(hu: NDArray[np.int16], lung: Bits, middle: int, spacing_mm: Spacin
     parted = lung.copy()
     for piece in np.flatnonzero(spans):
         z, (y0, y1) = pieces.slice_index[piece], pieces.box[piece, :2]
-        masks.cut(hu[z], parted[z], (int(y0), int(y1)), int(columns[0]), drift)
+        masks.cut(hu[z : z + 1], parted[z : z + 1], (int(y0), int(y1)), int(columns[0]), drift)
     cleared = masks.count(lung & ~parted)
     return parted, float(cleared.max()) * spacing_mm[1]
 
