@@ -32,6 +32,7 @@ setup(
             "wraparound": False,
             "cdivision": True,
             "embedsignature": True,
+            "autotestdict": False,
         },
     ),
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 
 from fastct._ext import BytesLike
 
-Triple = tuple[int, int, int]
+_Triple = tuple[int, int, int]
 
 def crc32c(chunk: BytesLike, portable: bool = False) -> int: ...
-def bound(count: Triple, chunk_shape: Triple, voxel_bytes: int) -> int: ...
+def bound(count: _Triple, chunk_shape: _Triple, voxel_bytes: int) -> int: ...
 def encode_volume(
     voxels: NDArray[Any],
-    chunk_shape: Triple,
+    chunk_shape: _Triple,
     fill: int,
     omit_fill: bool,
     out: NDArray[np.uint8],
@@ -21,8 +21,8 @@ def encode_volume(
 def decode_region(
     shard: BytesLike,
     index: NDArray[np.uint64],
-    chunk_shape: Triple,
-    begin: Triple,
+    chunk_shape: _Triple,
+    begin: _Triple,
     out: NDArray[Any],
     portable: bool = False,
 ) -> tuple[int, str] | None: ...

@@ -3,13 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-Bits = NDArray[np.uint64]
+_Bits = NDArray[np.uint64]
 
 def mean_histograms(
-    hu: NDArray[np.int16], mask: Bits, reach_y: int, reach_x: int, counts: NDArray[np.int32]
+    hu: NDArray[np.int16], mask: _Bits, reach_y: int, reach_x: int, counts: NDArray[np.int32]
 ) -> None: ...
 def means_above(
-    hu: NDArray[np.int16], mask: Bits, reach_y: int, reach_x: int, levels: NDArray[np.int16], out: Bits
+    hu: NDArray[np.int16], mask: _Bits, reach_y: int, reach_x: int, levels: NDArray[np.int16], out: _Bits
 ) -> None: ...
-def share(part: Bits, whole: Bits, tenths: int, reach_y: int, reach_x: int, out: Bits) -> None: ...
+def share(part: _Bits, whole: _Bits, tenths: int, reach_y: int, reach_x: int, out: _Bits) -> None: ...
 def count_masks(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], counts: NDArray[np.int64]) -> None: ...

@@ -1,0 +1,50 @@
+"""Every code block of the README runs: on two phantoms, in a folder of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import fastct
+from fastct.phantom import write_phantoms
+
+README = Path(__file__).parent.parent / "README.md"
+SET_UP = ("main command", "test command")  # these install: run as they stand by CI and by users
+BLOCK = re.compile(r"(?:<!-- (?P<name>[^>]*) -->\n)?```(?P<language>python|bash)\n(?P<code>.*?)```", re.DOTALL)
+
+
+def blocks():
+    found = [match for match in BLOCK.finditer(README.read_text()) if match["name"] not in SET_UP]
+    return [pytest.param(block["language"], block["code"], id=f"{n}-{block['language']}") for n, block in enumerate(found)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder as the README takes it for granted: a data set, one of its files, a scored store."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_phantoms(folder / "COVID19_1110", studies=2, seed=5)
+    first = next((folder / "COVID19_1110" / "studies").rglob("study_0001.nii.gz"))
+    (folder / "study_0001.nii.gz").symlink_to(first)
+    fastct.convert(folder / "COVID19_1110", folder / "covid.fastct", workers=1)
+    fastct.score(folder / "covid.fastct", workers=1)
+    return folder
+
+
+def test_the_readme_has_both_commands():
+    names = [match["name"] for match in BLOCK.finditer(README.read_text())]
+    assert [name for name in names if name in SET_UP] == list(SET_UP)
+
+
+@pytest.mark.parametrize(("language", "code"), blocks())
+def test_block_runs(place, language, code):
+    if "import torch" in code and find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    command = [sys.executable, "-W", "error", "-c", code] if language == "python" else ["bash", "-euc", code]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where the command fastct lies
+    surroundings = {**os.environ, "PATH": path}
+    done = subprocess.run(command, cwd=place, env=surroundings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
