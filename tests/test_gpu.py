@@ -56,9 +56,7 @@ def test_chains_with_labels_and_noise(cupy):
     hu = random_hu((9, 50, 60))
     labels = (hu > 100).astype(np.uint8)
     geometry = fastct.Geometry(hu.shape, np.diag([-0.7, 0.7, 8, 1]))
-    chain = Preprocess(
-        (Resample((4, 1, 1)), Rotate((10, 3, -2)), Flip((2,)), Window(-1000, 400), Noise(0.1, key=5))
-    )
+    chain = Preprocess((Resample((4, 1, 1)), Rotate((10, 3, -2)), Flip((2,)), Window(-1000, 400), Noise(0.1, key=5)))
     found = chain(device.to_gpu(hu), geometry, [device.to_gpu(labels)])
     expected = chain(hu, geometry, [labels])
     assert_same(found.hu, expected.hu)

@@ -19,7 +19,10 @@ BLOCK = re.compile(r"(?:<!-- (?P<name>[^>]*) -->\n)?```(?P<language>python|bash)
 
 def blocks():
     found = [match for match in BLOCK.finditer(README.read_text()) if match["name"] not in SET_UP]
-    return [pytest.param(block["language"], block["code"], id=f"{n}-{block['language']}") for n, block in enumerate(found)]
+    return [
+        pytest.param(block["language"], block["code"], id=f"{number}-{block['language']}")
+        for number, block in enumerate(found)
+    ]
 
 
 @pytest.fixture(scope="module")
