@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fastct.errors import ArrayError, OptionError
 from fastct.geometry import Geometry
 from fastct.kernels import masks
+from fastct.kernels.counts import count_lungs
 from fastct.kernels.masks import Bits
 from fastct.opacity import opacity_mask
 from fastct.sides import beside
@@ -79,8 +80,7 @@ def lesion_fraction(lesion: NDArray[np.uint8], lungs: NDArray[np.uint8]) -> Lesi
     >>> fraction.percent_right, fraction.percent_left, fraction.percent_max, fraction.lesion_outside_voxels
     (25.0, 50.0, 50.0, 1)
     """
-    counts = masks.mask_counts(lungs, lesion).tolist()
-    (_, outside), (right, ill_right), (left, ill_left) = counts
+    [(right, left, lesion_voxels, ill_right, ill_left)] = count_lungs([lungs], [lesion]).tolist()
     sides = [_percent(ill_right, right), _percent(ill_left, left)]
     return LesionFraction(
         percent=_percent(ill_right + ill_left, right + left),
@@ -91,7 +91,7 @@ def lesion_fraction(lesion: NDArray[np.uint8], lungs: NDArray[np.uint8]) -> Lesi
         left_voxels=left,
         lesion_right_voxels=ill_right,
         lesion_left_voxels=ill_left,
-        lesion_outside_voxels=outside,
+        lesion_outside_voxels=lesion_voxels - ill_right - ill_left,
     )
 
 

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct.geometry import Geometry
-from fastct.kernels.masks import mask_counts
 from fastct.lesions import estimated_severity, extend_lungs, lesion_fraction, opacity_mask, severity
 from fastct.lungs import segment_lungs
 from fastct.options import fingerprint
@@ -106,13 +105,12 @@ def score_study(task: ScoreTask) -> Record:
 
 
 def _row(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry, by_expert: bool) -> Row:
-    counts = mask_counts(lungs, lesion)
     fraction = lesion_fraction(lesion, lungs)
     return {
-        "lung_ml": float(counts[1:, 0].sum() * geometry.voxel_ml),
-        "lung_right_ml": float(counts[1, 0] * geometry.voxel_ml),
-        "lung_left_ml": float(counts[2, 0] * geometry.voxel_ml),
-        "lesion_ml": float(counts[1:, 1].sum() * geometry.voxel_ml),
+        "lung_ml": (fraction.right_voxels + fraction.left_voxels) * geometry.voxel_ml,
+        "lung_right_ml": fraction.right_voxels * geometry.voxel_ml,
+        "lung_left_ml": fraction.left_voxels * geometry.voxel_ml,
+        "lesion_ml": (fraction.lesion_right_voxels + fraction.lesion_left_voxels) * geometry.voxel_ml,
         "lesion_percent": fraction.percent,
         "lesion_percent_right": fraction.percent_right,
         "lesion_percent_left": fraction.percent_left,

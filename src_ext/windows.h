@@ -296,40 +296,4 @@ inline void share_above(const word* part, const word* whole, std::ptrdiff_t slic
     ShareWindow(slices, rows, words, reach_y, reach_x).run(part, whole, tenths, out);
 }
 
-// Voxels and lesion voxels outside, in the right and in the left lung.
-FASTCT_WIDE inline void count_masks(const std::uint8_t* __restrict lungs, const std::uint8_t* __restrict lesion,
-                                    std::ptrdiff_t n, std::int64_t* counts) {
-    constexpr int LANES = 32, BLOCK = 255;
-    std::int64_t right = 0, left = 0, sick_right = 0, sick_left = 0, sick = 0;
-    std::ptrdiff_t i = 0;
-    while (i + LANES <= n) {
-        std::uint8_t sums[5][LANES] = {};
-        for (int turn = 0; turn < BLOCK && i + LANES <= n; ++turn, i += LANES)
-            for (int k = 0; k < LANES; ++k) {
-                const std::uint8_t in_right = lungs[i + k] == 1, in_left = lungs[i + k] == 2, ill = lesion[i + k] != 0;
-                sums[0][k] = static_cast<std::uint8_t>(sums[0][k] + in_right);
-                sums[1][k] = static_cast<std::uint8_t>(sums[1][k] + in_left);
-                sums[2][k] = static_cast<std::uint8_t>(sums[2][k] + (in_right & ill));
-                sums[3][k] = static_cast<std::uint8_t>(sums[3][k] + (in_left & ill));
-                sums[4][k] = static_cast<std::uint8_t>(sums[4][k] + ill);
-            }
-        for (int k = 0; k < LANES; ++k) {
-            right += sums[0][k];
-            left += sums[1][k];
-            sick_right += sums[2][k];
-            sick_left += sums[3][k];
-            sick += sums[4][k];
-        }
-    }
-    for (; i < n; ++i) {
-        right += lungs[i] == 1;
-        left += lungs[i] == 2;
-        sick_right += lungs[i] == 1 && lesion[i];
-        sick_left += lungs[i] == 2 && lesion[i];
-        sick += lesion[i] != 0;
-    }
-    const std::int64_t table[6] = {n - right - left, sick - sick_right - sick_left, right, sick_right, left, sick_left};
-    std::copy(table, table + 6, counts);
-}
-
 }  // namespace fastct

@@ -3,7 +3,7 @@
 """Loops of fastct.kernels.cpu.masks: no checks, outputs are the caller's, the GIL is free."""
 
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, uint64_t
 
 from scan cimport Scan, as_scan
 
@@ -16,8 +16,6 @@ cdef extern from "windows.h" namespace "fastct" nogil:
     void c_share_above "fastct::share_above"(const uint64_t* part, const uint64_t* whole, ptrdiff_t slices,
                                              ptrdiff_t rows, ptrdiff_t words, int tenths, int reach_y,
                                              int reach_x, uint64_t* out) except +
-    void c_count_masks "fastct::count_masks"(const uint8_t* lungs, const uint8_t* lesion, ptrdiff_t n,
-                                             int64_t* counts)
 
 
 def mean_histograms(const int16_t[:, :, :] hu, const uint64_t[:, :, ::1] mask, int reach_y, int reach_x,
@@ -38,8 +36,3 @@ def share(const uint64_t[:, :, ::1] part, const uint64_t[:, :, ::1] whole, int t
     with nogil:
         c_share_above(&part[0, 0, 0], &whole[0, 0, 0], part.shape[0], part.shape[1], part.shape[2], tenths,
                       reach_y, reach_x, &out[0, 0, 0])
-
-
-def count_masks(const uint8_t[::1] lungs, const uint8_t[::1] lesion, int64_t[::1] counts):
-    with nogil:
-        c_count_masks(&lungs[0], &lesion[0], lungs.shape[0], &counts[0])

@@ -169,7 +169,7 @@ def test_wrong_arrays_are_refused():
         opacity_mask(HU.astype(float), LUNGS, GEOMETRY)
     with pytest.raises(ArrayError, match="uint8"):
         extend_lungs(LUNGS, LUNGS > 0, GEOMETRY)
-    with pytest.raises(ArrayError, match="one shape"):
+    with pytest.raises(ArrayError, match="its study"):
         lesion_fraction(LUNGS[1:], LUNGS)
     with pytest.raises(ArrayError, match="shape"):
         lesion_profile(HU[1:], LUNGS, LUNGS, GEOMETRY)

@@ -312,28 +312,9 @@ def test_share_against_convolution(drawn, window, tenths):
     assert np.array_equal(unpacked(found, whole.shape[2]), expected)
 
 
-@given(volumes())
-@settings(deadline=None)
-def test_counts_against_numpy(drawn):
-    mask, rng = drawn
-    lungs = rng.integers(0, 4, mask.shape, dtype=np.uint8)
-    counts = masks.mask_counts(lungs, mask.astype(np.uint8) * 255)
-    for row, of_row in ((1, lungs == 1), (2, lungs == 2), (0, (lungs == 0) | (lungs == 3))):
-        assert counts[row].tolist() == [of_row.sum(), (of_row & mask).sum()]
-
-
-def test_large_counts_do_not_overflow():
-    ones = np.ones((3, 300, 300), np.uint8)
-    assert masks.mask_counts(ones, ones).tolist() == [[0, 0], [270000, 270000], [0, 0]]
-
-
 def test_wrong_arrays_are_refused():
     flat = np.zeros((4, 4), np.int16)
     with pytest.raises(ArrayError, match="int16"):
         masks.pack_below(flat, (0,))
     with pytest.raises(ArrayError, match="uint8"):
         masks.pack_label(flat)
-    with pytest.raises(ArrayError, match="one shape"):
-        masks.mask_counts(np.zeros((1, 2, 3), np.uint8), np.zeros((1, 3, 2), np.uint8))
-    with pytest.raises(ArrayError, match="one shape"):
-        masks.mask_counts(np.zeros((1, 2, 3), bool), np.zeros((1, 2, 3), bool))

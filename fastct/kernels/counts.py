@@ -11,8 +11,6 @@ from fastct.kernels import home
 
 Volume = NDArray[Any]
 
-# Columns of `count_lungs`.
-RIGHT, LEFT, LESION, LESION_RIGHT, LESION_LEFT = range(5)
 LARGEST_HU = 2**16  # beyond what int16 holds
 LARGEST_BINS = 8192  # they are counted in the 48 KB of memory that the threads of a GPU's block share
 
@@ -22,8 +20,8 @@ def count_lungs(lungs: Sequence[Volume], lesions: Sequence[Volume]) -> NDArray[n
 
     Parameters
     ----------
-    lungs : for each study (z, y, x) uint8: 0, 1 right lung, 2 left lung; in C order.
-    lesions : for each study (z, y, x) uint8 of the same shape, lesion where it is not 0; in C order.
+    lungs : for each study (z, y, x) uint8: 0, 1 right lung, 2 left lung.
+    lesions : for each study (z, y, x) uint8 of the same shape, lesion where it is not 0.
 
     Returns
     -------
@@ -32,7 +30,7 @@ def count_lungs(lungs: Sequence[Volume], lesions: Sequence[Volume]) -> NDArray[n
     Raises
     ------
     ArrayError
-        If an array has the wrong dtype, shape, order or place.
+        If an array has the wrong dtype, shape or place.
 
     Examples
     --------
@@ -52,8 +50,8 @@ def histogram(
 
     Parameters
     ----------
-    volumes : for each study (z, y, x) int16 HU; in C order.
-    masks : for each study (z, y, x) uint8 of the same shape, inside where it is not 0; in C order.
+    volumes : for each study (z, y, x) int16 HU.
+    masks : for each study (z, y, x) uint8 of the same shape, inside where it is not 0.
     low_hu, high_hu : whole HU from which, and up to which, voxels are counted; others are left out.
     bin_hu : whole HU in a bin; they must divide the range.
 
@@ -64,7 +62,7 @@ def histogram(
     Raises
     ------
     ArrayError
-        If an array has the wrong dtype, shape, order or place.
+        If an array has the wrong dtype, shape or place.
     OptionError
         If the range is empty, is not a whole number of bins, or has more than 8192.
 
@@ -89,17 +87,17 @@ def histogram(
 def _check_pairs(
     firsts: Sequence[Volume], masks: Sequence[Volume], names: tuple[str, str], dtypes: tuple[str, ...]
 ) -> None:
-    """Whether there is a mask of the same shape for each volume, all in C order."""
+    """Whether there is a mask of the same shape for each volume."""
     if len(firsts) != len(masks):
         raise ArrayError(names[1], f"there are {len(masks)} for {len(firsts)} studies", "Give one for each")
     for number, (first, mask) in enumerate(zip(firsts, masks, strict=True)):
         for name, array, wanted in ((names[0], first, dtypes), (names[1], mask, ("uint8",))):
             found = str(getattr(array, "dtype", type(array).__name__))
-            if found not in wanted or array.ndim != 3 or array.size == 0 or not array.flags.c_contiguous:
+            if found not in wanted or array.ndim != 3 or array.size == 0:
                 raise ArrayError(
                     f"{name}[{number}]",
-                    f"it is {found} of shape {getattr(array, 'shape', None)}, or not in C order",
-                    f"Give (z, y, x) {wanted[0]} in C order",
+                    f"it is {found} of shape {getattr(array, 'shape', None)}",
+                    f"Give (z, y, x) {wanted[0]} with at least one voxel",
                 )
         if first.shape != mask.shape:
             raise ArrayError(

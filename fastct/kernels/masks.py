@@ -260,37 +260,3 @@ def share_above(part: Bits, whole: Bits, tenths: int, window: tuple[int, int]) -
     twin = home("masks", part, whole)
     bits: Bits = twin.share(np.ascontiguousarray(part), np.ascontiguousarray(whole), tenths, window)
     return bits
-
-
-def mask_counts(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Voxels and lesion voxels of each lung, in one pass.
-
-    Parameters
-    ----------
-    lungs : uint8 (z, y, x): 1 right lung, 2 left lung, anything else outside.
-    lesion : uint8 of the same shape, lesion where it is not 0.
-
-    Returns
-    -------
-    int64 (3, 2): rows outside, right, left; columns voxels, lesion voxels.
-
-    Raises
-    ------
-    ArrayError
-        If the masks are not uint8 or differ in shape.
-
-    Examples
-    --------
-    >>> lungs = np.array([[[0, 1, 1, 2]]], np.uint8)
-    >>> mask_counts(lungs, np.array([[[1, 1, 0, 0]]], np.uint8)).tolist()
-    [[1, 1], [2, 1], [1, 0]]
-    """
-    if lungs.dtype != np.uint8 or lesion.dtype != np.uint8 or lungs.shape != lesion.shape:
-        raise ArrayError(
-            "masks",
-            f"lungs are {lungs.dtype} {lungs.shape}, lesion is {lesion.dtype} {lesion.shape}",
-            "Give uint8 masks of one shape",
-        )
-    twin = home("masks", lungs, lesion)
-    counts: NDArray[np.int64] = twin.mask_counts(np.ascontiguousarray(lungs), np.ascontiguousarray(lesion))
-    return counts

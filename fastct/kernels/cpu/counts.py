@@ -13,7 +13,8 @@ from fastct.kernels.cpu.gather import read_only
 
 Volume = NDArray[Any]
 
-HU_VALUES, HU_ZERO = 2**16, 2**15  # of int16
+HU_ZERO = 2**15  # half the values of int16
+VOXELS_AT_A_TIME = 2**14  # are counted in 16 bits
 
 
 def count_lungs(lungs: Sequence[Volume], lesions: Sequence[Volume]) -> NDArray[np.int64]:
@@ -38,15 +39,24 @@ def histogram(
 
 @njit(nogil=True, cache=True)
 def _count_lungs(lungs, lesion, counts):
-    right = left = found = found_right = found_left = 0
+    for first in range(0, lungs.size, VOXELS_AT_A_TIME):
+        stop = first + VOXELS_AT_A_TIME
+        _add_counts(lungs[first:stop], lesion[first:stop], counts)
+
+
+@njit(nogil=True, cache=True)
+def _add_counts(lungs, lesion, counts):
+    """Add the counts of a few voxels: sums of 16 bits let twice as many be added at once as those of 32."""
+    right = left = found = found_right = found_left = np.uint16(0)
     for voxel in range(lungs.size):
-        is_right, is_left, is_lesion = lungs[voxel] == 1, lungs[voxel] == 2, lesion[voxel] != 0
-        right += is_right
-        left += is_left
-        found += is_lesion
-        found_right += is_right & is_lesion
-        found_left += is_left & is_lesion
-    counts[:] = (right, left, found, found_right, found_left)
+        is_right, is_left = np.uint16(lungs[voxel] == 1), np.uint16(lungs[voxel] == 2)
+        is_lesion = np.uint16(lesion[voxel] != 0)
+        right, left = np.uint16(right + is_right), np.uint16(left + is_left)
+        found = np.uint16(found + is_lesion)
+        found_right = np.uint16(found_right + (is_right & is_lesion))
+        found_left = np.uint16(found_left + (is_left & is_lesion))
+    for column, count in enumerate((right, left, found, found_right, found_left)):
+        counts[column] += count
 
 
 @njit(nogil=True, cache=True)

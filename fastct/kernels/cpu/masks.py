@@ -147,9 +147,3 @@ def share(part: Bits, whole: Bits, tenths: int, reach: tuple[int, int]) -> Bits:
     out = np.empty_like(part)
     windows.share(part, whole, tenths, *reach, out)
     return out
-
-
-def mask_counts(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8]) -> NDArray[np.int64]:
-    counts = np.empty(6, np.int64)
-    windows.count_masks(lungs.ravel(), lesion.ravel(), counts)
-    return counts.reshape(3, 2)

@@ -37,7 +37,8 @@ def _counted(kernel: str, volumes: Sequence[Any], masks: Sequence[Any], columns:
     counts = device.zeros_beside(volumes[0], (len(volumes), columns), np.int64)
     studies = np.zeros(len(volumes), STUDY)
     blocks = 0
-    for study, volume, mask, row in zip(studies, volumes, masks, counts, strict=True):
+    laid_out = [(volume.reshape(-1), mask.reshape(-1)) for volume, mask in zip(volumes, masks, strict=True)]
+    for study, (volume, mask), row in zip(studies, laid_out, counts, strict=True):
         study["volume"], study["mask"] = device.address(volume), device.address(mask)
         study["counts"], study["voxels"] = device.address(row), volume.size
         study["first_block"] = blocks
