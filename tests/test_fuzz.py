@@ -1,0 +1,13 @@
+"""A few mutated inputs for every reader; `python tests/fuzz.py all` tries as many as are asked for."""
+
+import secrets
+
+import fuzz
+import pytest
+
+
+@pytest.mark.parametrize(("target", "cases"), [("nifti", 400), ("registry", 60), ("chunk", 400), ("shard", 200)])
+def test_mutated_input_is_read_or_refused(target, cases):
+    counts = fuzz.run(target, cases, secrets.randbits(32))
+    assert counts["refused"] > 0
+    assert counts.total() == cases
