@@ -1,7 +1,7 @@
 """Mutated input for everything that reads bytes from outside: `python tests/fuzz.py TARGET --cases N --seed S`.
 
 A case is a pure function of (target, seed, number). It passes when the reader answers, or refuses with one of
-fastct's own errors, within `SLOWEST_S` and `MEMORY_BYTES`; a crash names its number, and `--first N --cases 1` replays it.
+fastct's own errors, within `SLOWEST_S` and `MEMORY_BYTES`. What fails names its number: `--first N --cases 1`.
 """
 
 import argparse
@@ -235,7 +235,8 @@ def run(target: str, cases: int, seed: int, first: int = 0) -> Counter[str]:
                 counts["read"] += 1
             except FastctError as error:
                 counts["refused"] += 1
-                assert str(error).isprintable(), f"case {number}: unprintable error {error!r}"
+                if not str(error).isprintable():
+                    raise ValueError(f"{target}: seed {seed}, case {number}: unprintable error {error!r}") from error
             except BaseException as error:
                 error.add_note(f"{target}: seed {seed}, case {number}")
                 raise
