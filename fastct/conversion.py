@@ -11,7 +11,7 @@ from fastct.nifti import Volume, load_source, read_mask, read_nifti_bytes
 from fastct.options import ConvertOptions, fingerprint
 from fastct.publish import checksums, convert_settings, study_files
 from fastct.records import Record, Row, read_record
-from fastct.storage import LocalStorage, open_storage
+from fastct.storage import Storage, open_storage
 from fastct.store import holds, study_folder
 
 
@@ -70,7 +70,7 @@ def convert_study(task: ConvertTask) -> Record:
     )
 
 
-def is_converted(task: ConvertTask, storage: LocalStorage) -> bool:
+def is_converted(task: ConvertTask, storage: Storage) -> bool:
     """Whether an earlier run published this study from the same source with the same settings."""
     record = read_record(storage, task.study_id)
     return (

@@ -16,7 +16,7 @@ from fastct.publish import convert_settings, create_store
 from fastct.records import Record, read_record, read_records, write_listing, write_record, write_table
 from fastct.schedule import Crew, Task
 from fastct.scoring import ScoreTask, is_scored, score_study
-from fastct.storage import WORK, LocalStorage, open_storage
+from fastct.storage import WORK, Storage, open_storage
 from fastct.store import MANIFEST, read_manifest
 
 AnyPath = str | os.PathLike[str]
@@ -118,7 +118,7 @@ class _Job:
     """One stage of work over a store."""
 
     stage: str
-    storage: LocalStorage
+    storage: Storage
     run: RunOptions
     on_event: OnEvent
     crew: Crew | None
@@ -171,7 +171,7 @@ def settle(work: Callable[[Any], Record], stage: str, task: Any) -> Record:
     return record
 
 
-def _failure(storage: LocalStorage, stage: str, task: Any, error: str) -> Record:
+def _failure(storage: Storage, stage: str, task: Any, error: str) -> Record:
     """The study's record with a failure in it; what an earlier run knew of the study stays."""
     try:
         known = read_record(storage, task.study_id)
@@ -183,7 +183,7 @@ def _failure(storage: LocalStorage, stage: str, task: Any, error: str) -> Record
     return known.failed(stage, error)
 
 
-def _refuse_foreign_folder(storage: LocalStorage) -> None:
+def _refuse_foreign_folder(storage: Storage) -> None:
     if storage.exists(MANIFEST) or storage.exists(WORK):
         return
     if next(storage.names(""), None) is not None:

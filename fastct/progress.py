@@ -113,7 +113,7 @@ class Reporter:
         for name, value in facts.items():
             click.echo(f"{name:<{width}}  {value}")
 
-    def wrote(self, what: str, path: Path) -> None:
+    def wrote(self, what: str, path: Path | str) -> None:
         """Something was written."""
         if self.as_json:
             self._json({"event": what, "path": str(path)})

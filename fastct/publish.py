@@ -13,7 +13,7 @@ from fastct._ext.shard import crc32c
 from fastct.geometry import Geometry
 from fastct.nifti import Volume
 from fastct.options import ConvertOptions, fingerprint
-from fastct.storage import Bytes, LocalStorage
+from fastct.storage import Bytes, Storage
 from fastct.store import IMAGE, MANIFEST, SCHEMA, SHARD, STUDIES, Study
 
 EXTENSIONS_KEPT_BYTES = 1 << 20  # of header extensions, which stand in the study's metadata; CTs carry a few KB
@@ -26,7 +26,7 @@ def convert_settings(options: ConvertOptions) -> dict[str, Any]:
     return {"schema": SCHEMA, "codec": options.codec, "chunk_shape": list(shards.CHUNK_SHAPE)}
 
 
-def create_store(storage: LocalStorage, settings: Mapping[str, Any]) -> None:
+def create_store(storage: Storage, settings: Mapping[str, Any]) -> None:
     """Write the manifest and the group of studies; studies that are there stay."""
     manifest = {
         "schema": SCHEMA,
@@ -74,7 +74,7 @@ def study_files(study_id: str, volume: Volume, lesion: NDArray[np.uint8] | None,
 
 
 def write_labels(
-    storage: LocalStorage, study: Study, labels: Mapping[str, NDArray[np.uint8]], sources: Mapping[str, str]
+    storage: Storage, study: Study, labels: Mapping[str, NDArray[np.uint8]], sources: Mapping[str, str]
 ) -> Files:
     """Add or replace label images of a published study, and return the files that were written.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastct._ext.shard import crc32c
 from fastct.errors import StoreError
-from fastct.storage import WORK, LocalStorage
+from fastct.storage import WORK, Storage
 
 SCHEMA = 1
 RECORDS = f"{WORK}/records"
@@ -84,14 +84,14 @@ def record_key(study_id: str) -> str:
     return f"{RECORDS}/{study_id}.json"
 
 
-def write_record(storage: LocalStorage, record: Record) -> None:
+def write_record(storage: Storage, record: Record) -> None:
     """Write a study's record."""
     fields = json.loads(json.dumps(asdict(record)))
     document = {"schema": SCHEMA, "crc32c": _checksum(fields), "record": fields}
     storage.write(record_key(record.study_id), json.dumps(document, indent=1, sort_keys=True).encode())
 
 
-def read_record(storage: LocalStorage, study_id: str) -> Record | None:
+def read_record(storage: Storage, study_id: str) -> Record | None:
     """A study's record, or None when there is none.
 
     Raises
@@ -127,23 +127,23 @@ def _checksum(fields: Any) -> int:
     return int(crc32c(json.dumps(fields, sort_keys=True).encode()))
 
 
-def record_ids(storage: LocalStorage) -> list[str]:
+def record_ids(storage: Storage) -> list[str]:
     """Ids of all studies that have a record, sorted."""
     return sorted(name.removesuffix(".json") for name in storage.names(RECORDS) if name.endswith(".json"))
 
 
-def read_records(storage: LocalStorage) -> list[Record]:
+def read_records(storage: Storage) -> list[Record]:
     """All records, sorted by study."""
     records = (read_record(storage, study_id) for study_id in record_ids(storage))
     return [record for record in records if record is not None]
 
 
-def write_listing(storage: LocalStorage, found: Mapping[str, Sequence[str]]) -> None:
+def write_listing(storage: Storage, found: Mapping[str, Sequence[str]]) -> None:
     """Keep, for the report, what the last source held beside its studies: lists of names and notes."""
     storage.write(LISTING, json.dumps(found, indent=1).encode())
 
 
-def read_listing(storage: LocalStorage) -> dict[str, list[str]]:
+def read_listing(storage: Storage) -> dict[str, list[str]]:
     """What `write_listing` kept: "missing", "unlisted" and "notes".
 
     Raises
@@ -158,7 +158,7 @@ def read_listing(storage: LocalStorage) -> dict[str, list[str]]:
         raise StoreError(f"{storage}/{LISTING}", f"this is no listing ({error})", "Remove the file") from error
 
 
-def write_table(storage: LocalStorage, records: Iterable[Record]) -> None:
+def write_table(storage: Storage, records: Iterable[Record]) -> None:
     """Write `studies.csv` whole from the records."""
     storage.write(TABLE, table_text(records).encode())
 

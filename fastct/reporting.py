@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from fastct.lesions import NOISE_FLOOR_PERCENT
@@ -10,7 +9,7 @@ from fastct.pictures import StudyPictures
 from fastct.records import read_listing
 from fastct.report import ReportFacts, render_report
 from fastct.scoring import FLAG_MEANINGS, INFORMING_FLAGS, PICTURES, picture_key
-from fastct.storage import LocalStorage, open_storage
+from fastct.storage import Storage, open_storage
 from fastct.store import Store, read_manifest
 
 REPORT = "report.html"
@@ -21,7 +20,7 @@ SEVERITY_RULE = (
 )
 
 
-def write_report(store: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Path:
+def write_report(store: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> str:
     """Write `report.html` into a store, and say where it lies.
 
     Parameters
@@ -37,7 +36,7 @@ def write_report(store: str | os.PathLike[str], storage_options: Mapping[str, An
     storage = open_storage(store, storage_options)
     manifest, listing = read_manifest(storage), read_listing(storage)
     facts = ReportFacts(
-        title=storage.root.name,
+        title=storage.name,
         version=manifest["fastct"],
         severity_rule=SEVERITY_RULE,
         noise_floor_percent=NOISE_FLOOR_PERCENT,
@@ -50,13 +49,13 @@ def write_report(store: str | os.PathLike[str], storage_options: Mapping[str, An
     )
     page = "".join(render_report(Store(storage).table, _Pictures(storage), facts))
     storage.write(REPORT, page.encode())
-    return storage.path(REPORT)
+    return storage.location(REPORT)
 
 
 class _Pictures(Mapping[str, StudyPictures]):
     """The pictures of a store's studies, read when they are asked for: never all at once in memory."""
 
-    def __init__(self, storage: LocalStorage) -> None:
+    def __init__(self, storage: Storage) -> None:
         self.storage = storage
 
     def __getitem__(self, study_id: str) -> StudyPictures:

@@ -13,7 +13,7 @@ from fastct.options import fingerprint
 from fastct.pictures import study_pictures
 from fastct.publish import checksums, write_labels
 from fastct.records import Record, Row, read_record
-from fastct.storage import WORK, LocalStorage, open_storage
+from fastct.storage import WORK, Storage, open_storage
 from fastct.store import Study, holds
 
 PICTURES = f"{WORK}/pictures"
@@ -48,7 +48,7 @@ def picture_key(study_id: str) -> str:
     return f"{PICTURES}/{study_id}.json"
 
 
-def is_scored(task: ScoreTask, storage: LocalStorage) -> bool:
+def is_scored(task: ScoreTask, storage: Storage) -> bool:
     """Whether an earlier run scored this study with the same settings."""
     record = read_record(storage, task.study_id)
     return (

@@ -14,7 +14,7 @@ from fastct import shards
 from fastct.errors import StoreError
 from fastct.geometry import Geometry
 from fastct.records import Record, Row, read_record, read_records
-from fastct.storage import LocalStorage, open_storage
+from fastct.storage import Storage, open_storage
 
 MANIFEST = "fastct.json"
 STUDIES = "studies"
@@ -43,7 +43,7 @@ def open(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
     return Store(storage)
 
 
-def read_manifest(storage: LocalStorage) -> dict[str, Any]:
+def read_manifest(storage: Storage) -> dict[str, Any]:
     """The store's settings.
 
     Raises
@@ -71,7 +71,7 @@ def study_folder(study_id: str) -> str:
     return f"{STUDIES}/{study_id}{ENDING}"
 
 
-def holds(storage: LocalStorage, record: Record) -> bool:
+def holds(storage: Storage, record: Record) -> bool:
     """Whether every file that a record knows is there, in its size."""
     folder = study_folder(record.study_id)
     try:
@@ -93,7 +93,7 @@ class Store:
     (32, 128, 128)
     """
 
-    def __init__(self, storage: LocalStorage) -> None:
+    def __init__(self, storage: Storage) -> None:
         self.storage = storage
 
     @cached_property
@@ -134,7 +134,7 @@ class Store:
 class Study:
     """One study of a store. Voxels are decoded on first use and kept by this object."""
 
-    def __init__(self, storage: LocalStorage, study_id: str) -> None:
+    def __init__(self, storage: Storage, study_id: str) -> None:
         self.storage = storage
         self.study_id = study_id
         self.folder = study_folder(study_id)

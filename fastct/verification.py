@@ -13,7 +13,7 @@ from fastct.geometry import Geometry
 from fastct.publish import as_json
 from fastct.records import RECORDS, TABLE, Record, read_record, read_records, record_ids, table_text
 from fastct.scoring import picture_key
-from fastct.storage import WORK, LocalStorage, open_storage
+from fastct.storage import WORK, Storage, open_storage
 from fastct.store import ENDING, IMAGE, MANIFEST, SHARD, STUDIES, Store, study_folder
 from fastct.store import open as open_store
 
@@ -58,7 +58,7 @@ def verify(store: str | os.PathLike[str], storage_options: Mapping[str, Any] | N
     return faults
 
 
-def check_study(storage: LocalStorage, study_id: str) -> Iterator[Fault]:
+def check_study(storage: Storage, study_id: str) -> Iterator[Fault]:
     """The faults of one study: its record, its files, its arrays."""
     try:
         record = read_record(storage, study_id)
@@ -81,7 +81,7 @@ def check_study(storage: LocalStorage, study_id: str) -> Iterator[Fault]:
         yield from _check_arrays(storage, record)
 
 
-def _check_file(storage: LocalStorage, key: str, size: int, crc: int) -> Iterator[str]:
+def _check_file(storage: Storage, key: str, size: int, crc: int) -> Iterator[str]:
     try:
         payload = storage.read(key)
     except StoreError as error:
@@ -93,7 +93,7 @@ def _check_file(storage: LocalStorage, key: str, size: int, crc: int) -> Iterato
         yield "its bytes changed: the checksum is not the record's"
 
 
-def _check_arrays(storage: LocalStorage, record: Record) -> Iterator[Fault]:
+def _check_arrays(storage: Storage, record: Record) -> Iterator[Fault]:
     folder = study_folder(record.study_id)
     try:
         root = json.loads(storage.read(f"{folder}/zarr.json"))
@@ -116,7 +116,7 @@ def _check_arrays(storage: LocalStorage, record: Record) -> Iterator[Fault]:
 
 
 def _check_array(
-    storage: LocalStorage, study_id: str, path: str, members: Mapping[str, Any], geometry: Geometry
+    storage: Storage, study_id: str, path: str, members: Mapping[str, Any], geometry: Geometry
 ) -> Iterator[Fault]:
     key = f"{study_folder(study_id)}/{path}"
     if path not in members:
@@ -134,7 +134,7 @@ def _check_array(
         yield Fault(study_id, f"{key}/{SHARD}", str(error))
 
 
-def _check_top(storage: LocalStorage, store: Store) -> Iterator[Fault]:
+def _check_top(storage: Storage, store: Store) -> Iterator[Fault]:
     for name in sorted(set(storage.names("")) - TOP):
         yield Fault("", name, "no part of a store has this name")
     for name in sorted(storage.names(STUDIES)):
@@ -156,7 +156,7 @@ def _check_top(storage: LocalStorage, store: Store) -> Iterator[Fault]:
         yield Fault("", TABLE, "it differs from what the records say")
 
 
-def _check_record(storage: LocalStorage, study_id: str, published: bool) -> Iterator[Fault]:
+def _check_record(storage: Storage, study_id: str, published: bool) -> Iterator[Fault]:
     try:
         record = read_record(storage, study_id)
     except StoreError:

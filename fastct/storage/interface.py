@@ -1,0 +1,170 @@
+"""What every kind of storage can do: a store's code knows these methods and no others."""
+
+from __future__ import annotations
+
+import mmap
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+Bytes = bytes | bytearray | memoryview | mmap.mmap
+ByteRange = tuple[int, int]  # first byte, and the one after the last
+WORK = ".fastct"
+STAGING = f"{WORK}/staging"
+CLAIMS = f"{WORK}/claims"
+
+
+@dataclass(frozen=True)
+class Status:
+    """Size of a file, and a tag that changes whenever another file takes its place."""
+
+    size_bytes: int
+    tag: str
+
+
+class Claim(ABC):
+    """The right to work on something; as a context manager it is given back at the end."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Give it back: the next one may have it."""
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Storage(ABC):
+    """A place for files. Keys are posix paths below its root; what lies under a key is whole or not there.
+
+    Every method raises StoreError where the place cannot be read or written; its message names the place and
+    never holds a secret.
+    """
+
+    is_local: bool  # files can be mapped: `view` costs nothing
+    is_shared: bool  # other processes see the same files
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """The path or URL, without secrets."""
+
+    @property
+    def name(self) -> str:
+        """Last part of the path or URL."""
+        return str(self).rstrip("/").rpartition("/")[2]
+
+    def location(self, key: str) -> str:
+        """Where a key lies, for a person."""
+        return f"{self}/{key}"
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Whether the key holds a file or a folder."""
+
+    @abstractmethod
+    def status(self, key: str) -> Status:
+        """Size and tag of the file under a key.
+
+        Raises
+        ------
+        StoreError
+            If there is none.
+        """
+
+    def size_bytes(self, key: str) -> int:
+        """Size of the file under a key.
+
+        Raises
+        ------
+        StoreError
+            If there is none.
+        """
+        return self.status(key).size_bytes
+
+    @abstractmethod
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Size in bytes of every file below a folder, by key."""
+
+    def keys(self, folder: str) -> Iterator[str]:
+        """Keys of all files below a folder."""
+        return iter(self.sizes(folder))
+
+    @abstractmethod
+    def names(self, folder: str) -> Iterator[str]:
+        """Names directly inside a folder, in no particular order; none when there is no such folder."""
+
+    @abstractmethod
+    def groups(self, folder: str) -> Iterator[str]:
+        """Names of the published folders directly inside a folder, in no particular order."""
+
+    @abstractmethod
+    def read(self, key: str) -> bytes:
+        """The bytes under a key.
+
+        Raises
+        ------
+        StoreError
+            If there is none, or it cannot be read.
+        """
+
+    @abstractmethod
+    def read_tagged(self, key: str) -> tuple[bytes, str]:
+        """The bytes under a key, and the tag of the file that they came from."""
+
+    @abstractmethod
+    def view(self, key: str) -> Bytes:
+        """The bytes under a key, mapped where that can be."""
+
+    @abstractmethod
+    def read_range(self, key: str, begin: int, end: int) -> tuple[Bytes, str]:
+        """The bytes from `begin` to `end` under a key, and the tag of the file that they came from."""
+
+    @abstractmethod
+    def read_ranges(self, key: str, ranges: Sequence[ByteRange], tag: str) -> list[Bytes]:
+        """Several parts of the file of that tag, fetched side by side.
+
+        Raises
+        ------
+        StoreError
+            If another file has taken its place.
+        """
+
+    @abstractmethod
+    def write(self, key: str, payload: Bytes) -> None:
+        """Put bytes under a key: readers see the old ones or the new ones, never a part.
+
+        Raises
+        ------
+        StoreError
+            If they cannot be written; what was there before stays.
+        """
+
+    @abstractmethod
+    def publish(self, folder: str, files: Mapping[str, Bytes]) -> None:
+        """Put a whole folder of files in place, instead of what stood there; its `zarr.json` makes it visible.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written.
+        """
+
+    @abstractmethod
+    def remove(self, key: str) -> None:
+        """Take a file or a folder away, if it is there."""
+
+    @abstractmethod
+    def sweep(self) -> None:
+        """Remove what processes that are no more had left half done."""
+
+    @abstractmethod
+    def claim(self, name: str) -> Claim | None:
+        """The right to work on what has that name, or None while another has it.
+
+        Whoever dies loses it; it is never taken from the living.
+        """

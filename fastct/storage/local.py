@@ -1,0 +1,310 @@
+"""A folder on a local disk: atomic writes, whole publication, mapped reads, claims by file locks."""
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from fastct.errors import StoreError
+from fastct.storage.interface import CLAIMS, STAGING, ByteRange, Bytes, Claim, Status, Storage
+
+_RENAME_EXCHANGE = 2  # linux/fs.h: both names change places at one moment
+_AT_FDCWD = -100  # fcntl.h: names are relative to the working directory
+_NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # a kernel or a file system that has none
+
+
+class LocalStorage(Storage):
+    """A folder. Keys are posix paths below it; what is written under a key is there whole or not at all.
+
+    A published folder is staged beside its place, synced, and moved in by one rename; where another one stands
+    there, both change places at one moment (where kernel and file system can), so that a reader always finds
+    one. Who has mapped a file of the old one reads on in it.
+    """
+
+    is_local = True
+    is_shared = True
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def path(self, key: str) -> Path:
+        """Where a key lies."""
+        return self.root / key
+
+    def exists(self, key: str) -> bool:
+        """Whether the key holds a file or a folder."""
+        return self.path(key).exists()
+
+    def status(self, key: str) -> Status:
+        """Size and tag of the file under a key."""
+        try:
+            return _status(self.path(key).stat())
+        except OSError as error:
+            raise _unreadable(self.path(key), error) from error
+
+    def read(self, key: str) -> bytes:
+        """The bytes under a key."""
+        return self.read_tagged(key)[0]
+
+    def read_tagged(self, key: str) -> tuple[bytes, str]:
+        """The bytes under a key, and the tag of the file that they came from."""
+        try:
+            with self.path(key).open("rb") as file:
+                return file.read(), _status(os.fstat(file.fileno())).tag
+        except OSError as error:
+            raise _unreadable(self.path(key), error) from error
+
+    def read_range(self, key: str, begin: int, end: int) -> tuple[Bytes, str]:
+        """The bytes from `begin` to `end` under a key, and the tag of the file that they came from."""
+        try:
+            with self.path(key).open("rb") as file:
+                part = os.pread(file.fileno(), end - begin, begin)
+                return part, _status(os.fstat(file.fileno())).tag
+        except OSError as error:
+            raise _unreadable(self.path(key), error) from error
+
+    def read_ranges(self, key: str, ranges: Sequence[ByteRange], tag: str) -> list[Bytes]:
+        """Several parts of the file of that tag."""
+        try:
+            with self.path(key).open("rb") as file:
+                if _status(os.fstat(file.fileno())).tag != tag:
+                    raise StoreError(self.path(key), "it was replaced while it was read", "Open the study again")
+                return [os.pread(file.fileno(), end - begin, begin) for begin, end in ranges]
+        except OSError as error:
+            raise _unreadable(self.path(key), error) from error
+
+    def view(self, key: str) -> Bytes:
+        """The bytes under a key, mapped: the page cache is shared with every other process."""
+        try:
+            with self.path(key).open("rb") as file:
+                if os.fstat(file.fileno()).st_size == 0:
+                    return b""
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise _unreadable(self.path(key), error) from error
+
+    def names(self, folder: str) -> Iterator[str]:
+        """Names directly inside a folder, in no particular order; none when there is no such folder."""
+        try:
+            with os.scandir(self.path(folder)) as entries:
+                for entry in entries:
+                    yield entry.name
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise _unreadable(self.path(folder), error) from error
+
+    def groups(self, folder: str) -> Iterator[str]:
+        """Names of the published folders directly inside a folder: each came there whole, by one rename."""
+        try:
+            with os.scandir(self.path(folder)) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        yield entry.name
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise _unreadable(self.path(folder), error) from error
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Size in bytes of every file below a folder, by key."""
+        found = {}
+        for where, _, names in os.walk(self.path(folder)):
+            for name in names:
+                path = Path(where) / name
+                try:
+                    found[path.relative_to(self.root).as_posix()] = path.stat().st_size
+                except FileNotFoundError:
+                    continue  # taken away since it was listed
+                except OSError as error:
+                    raise _unreadable(path, error) from error
+        return found
+
+    def write(self, key: str, payload: Bytes) -> None:
+        """Put bytes under a key: readers see the old ones or the new ones, never a part."""
+        final, staged = self.path(key), self._staged()
+        try:
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            _write_durably(staged, payload)
+            staged.replace(final)
+            _sync(final.parent)
+        except OSError as error:
+            staged.unlink(missing_ok=True)
+            raise _unwritable(final, error) from error
+
+    def publish(self, folder: str, files: Mapping[str, Bytes]) -> None:
+        """Put a whole folder of files in place at once; when that fails, what was there before stays."""
+        final, staged = self.path(folder), self._staged()
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            folders = {staged}
+            for key, payload in files.items():
+                target = staged / key
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _write_durably(target, payload)
+                folders.update(parent for parent in target.parents if staged in (parent, *parent.parents))
+            for inner in folders:
+                _sync(inner)
+            self._move_in(staged, final)
+            _sync(final.parent)
+        except OSError as error:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise _unwritable(final, error) from error
+
+    def sweep(self) -> None:
+        """Remove what processes of this machine that are no more had staged and claimed."""
+        for name in list(self.names(STAGING)):
+            host, _, rest = name.rpartition("~")
+            pid = rest.partition("-")[0]
+            if host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid)):
+                self.remove(f"{STAGING}/{name}")
+        for name in list(self.names(CLAIMS)):
+            if claim := self.claim(name):
+                claim.release()
+
+    def claim(self, name: str) -> Claim | None:
+        """The right to work on what has that name: a locked file, which the kernel unlocks when its owner dies."""
+        path = self.path(f"{CLAIMS}/{name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                if not _lock(descriptor):
+                    os.close(descriptor)
+                    return None
+                if _lies_at(path, descriptor):
+                    return FileClaim(path, descriptor)
+                os.close(descriptor)  # its last owner took the file away as he gave it back
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def _staged(self) -> Path:
+        """A new path for something staged, which names its owner."""
+        return self.path(f"{STAGING}/{socket.gethostname()}~{os.getpid()}-{uuid.uuid4().hex}")
+
+    def _move_in(self, staged: Path, final: Path) -> None:
+        """Rename a staged folder into place; another one that stands there changes places with it, and goes."""
+        while True:
+            try:
+                staged.rename(final)
+                return
+            except OSError:
+                if not final.exists():
+                    raise
+            if _exchange(staged, final):
+                shutil.rmtree(staged, ignore_errors=True)
+                return
+            old = self._staged()
+            try:
+                final.rename(old)
+            except FileNotFoundError:
+                continue  # another writer was quicker to move it out
+            shutil.rmtree(old, ignore_errors=True)
+
+    def remove(self, key: str) -> None:
+        """Take a file or a folder away, if it is there."""
+        path = self.path(key)
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+
+class FileClaim(Claim):
+    """A file that is locked as long as this claim lasts, and no longer than its process lives."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path, self._descriptor = path, descriptor
+
+    def release(self) -> None:
+        """Take the file away, and unlock it."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+        finally:
+            os.close(self._descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        os.close(descriptor)
+        raise
+    return True
+
+
+def _lies_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file still lies at its path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places at one moment; False where kernel or file system cannot, or one is missing."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    failure = ctypes.get_errno()
+    if failure in _NO_EXCHANGE or failure == errno.ENOENT:
+        return False
+    raise OSError(failure, os.strerror(failure), str(other))
+
+
+def _status(found: os.stat_result) -> Status:
+    return Status(found.st_size, f"{found.st_dev:x}-{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _write_durably(path: Path, payload: Bytes) -> None:
+    with path.open("xb", buffering=0) as file:
+        rest = memoryview(payload)
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError(path, f"cannot be read ({error.strerror or error})", "Run `fastct verify` on the store")
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    reason = error.strerror or str(error)
+    return StoreError(path, f"cannot be written ({reason})", "Make room or give rights, then run the same command")
