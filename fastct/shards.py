@@ -31,6 +31,8 @@ __all__ = [
     "array_metadata",
     "check_shard",
     "chunk_ranges",
+    "decode_box",
+    "fetch_chunks",
     "read_index",
     "read_ranges",
     "read_shard",
@@ -100,7 +102,7 @@ def read_shard(shard: BytesLike, metadata: Metadata, region: Region | None = Non
     index = read_index(source, layout)
     begin, shape = _box(region, layout)
     target = _target(out, shape, layout)
-    _decode(source, index, layout, begin, target)
+    decode_box(source, index, layout, begin, target)
     return target
 
 
@@ -119,7 +121,7 @@ def check_shard(shard: BytesLike, metadata: Metadata) -> None:
     depth = layout.chunk_shape[0]
     layer = np.empty((depth, *layout.shape[1:]), layout.dtype)
     for z in range(0, layout.shape[0], depth):
-        _decode(source, index, layout, (z, 0, 0), layer[: layout.shape[0] - z])
+        decode_box(source, index, layout, (z, 0, 0), layer[: layout.shape[0] - z])
 
 
 def read_index(tail: BytesLike, metadata: Metadata) -> NDArray[np.uint64]:
@@ -183,15 +185,59 @@ def read_ranges(
     layout = _layout_of(metadata)
     begin, shape = _box(region, layout)
     target = _target(out, shape, layout)
-    ranges = chunk_ranges(index, layout, region)
+    fetched, own_index = fetch_chunks(fetch, index, layout, region)
+    decode_box(fetched, own_index, layout, begin, target)
+    return target
+
+
+def fetch_chunks(
+    fetch: Callable[[Sequence[ByteRange]], Sequence[BytesLike]],
+    index: NDArray[np.uint64],
+    metadata: Metadata,
+    region: Region | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+    """The bytes of the chunks that a region touches, laid end to end, and the index of them: a shard's excerpt.
+
+    `fetch` gets their byte ranges, all in one call.
+
+    Raises
+    ------
+    CodecError
+        If it brings another number of bytes than it was asked for.
+    """
+    ranges = chunk_ranges(index, metadata, region)
     pieces = [as_bytes(piece) for piece in fetch(ranges)] if ranges else []
     for (first, last), piece in zip(ranges, pieces, strict=True):
         if piece.size != last - first:
             finding = f"{piece.size} bytes came for {last - first}"
             raise CodecError(f"bytes {first} to {last}", finding, "Check the object's size and the network")
-    joined = np.concatenate([np.empty(0, np.uint8), *pieces])
-    _decode(joined, _moved(index, ranges), layout, begin, target)
-    return target
+    joined = pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.uint8), *pieces])
+    return joined, _moved(index, ranges)
+
+
+def decode_box(
+    source: NDArray[np.uint8], index: NDArray[np.uint64], layout: ShardLayout, begin: Triple, out: Voxels
+) -> None:
+    """Decode the box that begins at voxel `begin` into `out` (its shape and dtype, contiguous rows).
+
+    `source` holds the chunks where `index` says: a shard, or an excerpt from `fetch_chunks`.
+
+    Raises
+    ------
+    CodecError
+        If a touched chunk is damaged; the message names it.
+    """
+    if out.size == 0:
+        return
+    touched = index[layout.touched(begin, (out.shape[0], out.shape[1], out.shape[2]))]
+    if (touched == MISSING).all(axis=-1).any():
+        out.fill(layout.fill_value)
+    if layout.codec != "ctpack":
+        decode_region(source, index, layout, begin, out)
+        return
+    fault = ext.decode_region(source, index, layout.chunk_shape, begin, out)
+    if fault is not None:
+        raise CodecError(f"chunk {_place(fault[0], layout)}", fault[1], DAMAGED)
 
 
 def _moved(index: NDArray[np.uint64], ranges: list[ByteRange]) -> NDArray[np.uint64]:
@@ -241,22 +287,6 @@ def _empty(shape: Triple, layout: ShardLayout) -> Voxels:
     room = np.empty(n_bytes + CACHE_LINE_BYTES, np.uint8)
     begin = -room.ctypes.data % CACHE_LINE_BYTES
     return room[begin : begin + n_bytes].view(layout.dtype).reshape(shape)
-
-
-def _decode(
-    source: NDArray[np.uint8], index: NDArray[np.uint64], layout: ShardLayout, begin: Triple, out: Voxels
-) -> None:
-    if out.size == 0:
-        return
-    touched = index[layout.touched(begin, (out.shape[0], out.shape[1], out.shape[2]))]
-    if (touched == MISSING).all(axis=-1).any():
-        out.fill(layout.fill_value)
-    if layout.codec != "ctpack":
-        decode_region(source, index, layout, begin, out)
-        return
-    fault = ext.decode_region(source, index, layout.chunk_shape, begin, out)
-    if fault is not None:
-        raise CodecError(f"chunk {_place(fault[0], layout)}", fault[1], DAMAGED)
 
 
 def _place(number: int, layout: ShardLayout) -> Triple:
