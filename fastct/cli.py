@@ -11,7 +11,7 @@ import click
 
 from fastct import __version__
 from fastct.errors import FastctError, OptionError
-from fastct.options import CODECS, RunOptions, choose, field_names
+from fastct.options import CODECS, POOLS, RunOptions, choose, field_names
 from fastct.progress import Reporter
 
 EXIT_FAULTS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -67,9 +67,12 @@ def run_options(command: Command) -> Command:
     """The options that RunOptions holds."""
     for option in reversed(
         (
-            click.option("-j", "--workers", type=click.IntRange(0), default=0, help="Processes; 0: one a core."),
+            click.option("-j", "--workers", type=click.IntRange(0), default=0, help="How many; 0: one a core."),
+            click.option("--pool", type=click.Choice(POOLS), default=POOLS[0], help="Threads die together."),
             click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
             click.option("--scheduler", default="", metavar="ADDRESS", help="A running Dask scheduler."),
+            _seconds("worker_wait_s", "--worker-wait", "How long that cluster may be without workers."),
+            _seconds("study_limit_s", "--study-limit", "A study that takes longer fails."),
             click.option("--resume/--no-resume", default=True, help="Leave out what an earlier run finished."),
             click.option("--overwrite", is_flag=True, help="Do every study again."),
             click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
@@ -77,6 +80,12 @@ def run_options(command: Command) -> Command:
     ):
         command = option(command)
     return quiet_options(storage_option(command))
+
+
+def _seconds(field: str, name: str, text: str) -> Command:
+    """An option in seconds that RunOptions holds."""
+    default = getattr(RunOptions, field)
+    return click.option(name, field, type=float, default=default, metavar="SECONDS", show_default=True, help=text)
 
 
 def _json_object(ctx: click.Context, param: click.Parameter, value: str) -> dict[str, Any]:
@@ -110,7 +119,7 @@ def _run(src: str, store: str, reporter: Reporter, options: dict[str, Any]) -> N
     from fastct.schedule import Crew
 
     run = {name: options[name] for name in field_names(RunOptions)}
-    with Crew(choose(RunOptions, run)) as crew:
+    with Crew(choose(RunOptions, run), reporter.workforce) as crew:
         shared: dict[str, Any] = {"on_event": reporter.event, "crew": crew}
         with reporter.stage("convert"):
             reporter.summary(pipeline.convert(src, store, **shared, **options))
@@ -131,10 +140,11 @@ def _run(src: str, store: str, reporter: Reporter, options: dict[str, Any]) -> N
 def convert(src: str, store: str, **options: Any) -> None:
     """Convert .nii.gz volumes to a Zarr store, without loss."""
     from fastct import pipeline
+    from fastct.schedule import Crew
 
     reporter = _reporter(options)
-    with reporter.stage("convert"):
-        reporter.summary(pipeline.convert(src, store, on_event=reporter.event, **options))
+    with Crew(choose(RunOptions, options), reporter.workforce) as crew, reporter.stage("convert"):
+        reporter.summary(pipeline.convert(src, store, on_event=reporter.event, crew=crew, **options))
     _leave(reporter)
 
 
@@ -144,10 +154,11 @@ def convert(src: str, store: str, **options: Any) -> None:
 def score(store: str, **options: Any) -> None:
     """Lung mask and lesion percentage of every study of a store."""
     from fastct import pipeline
+    from fastct.schedule import Crew
 
     reporter = _reporter(options)
-    with reporter.stage("score"):
-        reporter.summary(pipeline.score(store, on_event=reporter.event, **options))
+    with Crew(choose(RunOptions, options), reporter.workforce) as crew, reporter.stage("score"):
+        reporter.summary(pipeline.score(store, on_event=reporter.event, crew=crew, **options))
     _leave(reporter)
 
 

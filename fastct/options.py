@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from fastct.errors import NotReadyError, OptionError
 
 CODECS = ("ctpack", "blosc", "zstd")
+POOLS = ("processes", "threads")
 GIB = 1 << 30
 
 
@@ -39,9 +40,12 @@ class RunOptions:
 
     Parameters
     ----------
-    workers : processes on this machine; 1 works in this process; 0 takes one a core.
+    workers : on this machine; 1 works in this process; 0 takes one a core.
+    pool : "processes", of which one may die without harm, or "threads", which start at once and die together.
     device : "auto", "cpu", "cuda" or "cuda:N".
-    scheduler : address of a running Dask scheduler, or "" for workers of our own.
+    scheduler : address of a running Dask scheduler, or a `distributed.Client`; "" for workers of our own.
+    worker_wait_s : how long a cluster may be without any worker.
+    study_limit_s : a study that takes longer (a disk or server that does not answer) fails.
     resume : leave out studies that an earlier run finished with the same source and settings.
     overwrite : do every study again.
     dry_run : say what would be done, and do nothing.
@@ -49,8 +53,11 @@ class RunOptions:
     """
 
     workers: int = 0
+    pool: str = "processes"
     device: str = "auto"
-    scheduler: str = ""
+    scheduler: Any = ""
+    worker_wait_s: float = 300.0
+    study_limit_s: float = 600.0
     resume: bool = True
     overwrite: bool = False
     dry_run: bool = False
@@ -59,6 +66,11 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise OptionError("workers", f"there are {self.workers}", "Give 1 or more, or 0 for one a core")
+        if self.pool not in POOLS:
+            raise OptionError("pool", f"it is {self.pool!r}", f"Choose {' or '.join(POOLS)}")
+        for name in ("worker_wait_s", "study_limit_s"):
+            if not getattr(self, name) > 0:
+                raise OptionError(name, f"it is {getattr(self, name)!r}", "Give seconds, more than 0")
         kind, _, number = self.device.partition(":")
         if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
             raise OptionError("device", f"it is {self.device!r}", "Choose auto, cpu, cuda or cuda:N")

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fastct.batches import Task
 from fastct.conversion import ConvertTask, convert_study, is_converted
 from fastct.errors import FastctError, StoreError
 from fastct.mosmed import Listing, find_studies
 from fastct.options import ConvertOptions, RunOptions, choose, refuse_unknown
 from fastct.publish import convert_settings, create_store
 from fastct.records import Record, read_record, read_records, write_listing, write_record, write_table
-from fastct.schedule import Crew, Task
+from fastct.schedule import Crew
 from fastct.scoring import ScoreTask, is_scored, score_study
 from fastct.storage import WORK, Storage, open_storage
 from fastct.store import MANIFEST, read_manifest

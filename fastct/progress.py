@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 if TYPE_CHECKING:  # only named in annotations: `fastct --help` need not import the kernels
     from fastct.mosmed import Listing
     from fastct.pipeline import Event, Summary
+    from fastct.schedule import Workforce
     from fastct.verification import Fault
 
 NAMED = 5  # so many names stand in a line before "and N more"
@@ -57,6 +58,14 @@ class Reporter:
             self._task = self._bar.add_task(name, total=None, rate="")
             yield
         self._bar = None
+
+    def workforce(self, who: Workforce) -> None:
+        """Those who will do the work are there."""
+        if self.as_json:
+            self._json({"event": "workers", **who._asdict()})
+        if not self.quiet and who.kind != "this process":
+            dashboard = f", dashboard at {who.dashboard}" if who.dashboard else ""
+            self._say(f"workers: {who.workers} ({who.kind}){dashboard}")
 
     def event(self, event: Event) -> None:
         """One study has ended a stage."""

@@ -19,7 +19,7 @@ FLOORS = (
     ("sides", "airways", "pleura", "lungs", "opacity", "lesions"),
     ("draws", "steps", "transforms", "montage", "pictures", "agreement"),
     ("conversion", "scoring", "exporting", "verification"),
-    ("schedule", "pipeline"),
+    ("batches", "schedule", "pipeline"),
     ("report", "reporting", "describe", "progress"),
     ("cli", "__main__", "__init__"),
 )

@@ -11,6 +11,7 @@ import pytest
 from small_chests import tree
 
 import fastct
+from fastct import conversion
 from fastct.errors import DataSetError, NotReadyError, OptionError, StoreError
 from fastct.exporting import export_study
 from fastct.records import COLUMNS
@@ -105,6 +106,24 @@ def test_changed_sources_and_settings_redo_exactly_what_they_concern(chests, tmp
     assert len(fastct.convert(root, store, workers=1, codec="zstd", overwrite=True).done) == 4
 
 
+def test_a_file_that_is_never_served_fails_and_the_others_are_done(chests, tmp_path, monkeypatch):
+    """A pipe that nobody writes to stands for a file server that does not answer: the read never ends."""
+    pipe, served = tmp_path / "pipe", conversion.load_source
+    os.mkfifo(pipe)
+
+    def load_late(path, **options):
+        if path.name == "study_0003.nii.gz":
+            pipe.read_bytes()
+        return served(path, **options)
+
+    monkeypatch.setattr(conversion, "load_source", load_late)
+    summary = fastct.convert(chests, tmp_path / "store", workers=1, study_limit_s=1.5)
+    assert (summary.done, summary.failed) == (("study_0001", "study_0002", "study_0004"), ("study_0003",))
+    assert "not done within 1.5 s" in table(tmp_path / "store")["study_0003"]["error"]
+    monkeypatch.undo()
+    assert fastct.convert(chests, tmp_path / "store", workers=1).done == ("study_0003",)
+
+
 @pytest.mark.parametrize("codec", ["ctpack", "blosc", "zstd"])
 def test_zarr_python_reads_the_same_voxels(chests, tmp_path, codec):
     zarr = pytest.importorskip("zarr")
@@ -129,10 +148,11 @@ def test_export_gives_the_source_back(scored, chests, tmp_path):
         export_study(fastct.open(scored)["study_0002"], tmp_path / "lung.nii", label="lung")
 
 
-def test_two_workers_write_the_same_bytes(scored, chests, tmp_path):
+@pytest.mark.parametrize("pool", ["threads", "processes"])
+def test_two_workers_write_the_same_bytes(scored, chests, tmp_path, pool):
     store = tmp_path / "store"
-    fastct.convert(chests, store, workers=2)
-    fastct.score(store, workers=2)
+    fastct.convert(chests, store, workers=2, pool=pool)
+    fastct.score(store, workers=2, pool=pool)
     expected = tree(scored)
     del expected["report.html"]
     assert tree(store) == expected
