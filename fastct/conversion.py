@@ -10,7 +10,7 @@ from fastct.mosmed import Study as Source
 from fastct.nifti import Volume, load_source, read_mask, read_nifti_bytes
 from fastct.options import ConvertOptions, fingerprint
 from fastct.publish import checksums, convert_settings, study_files
-from fastct.records import Record, Row, read_record
+from fastct.records import Record, Row, known_record
 from fastct.storage import Storage, open_storage
 from fastct.store import holds, study_folder
 
@@ -72,7 +72,7 @@ def convert_study(task: ConvertTask) -> Record:
 
 def is_converted(task: ConvertTask, storage: Storage) -> bool:
     """Whether an earlier run published this study from the same source with the same settings."""
-    record = read_record(storage, task.study_id)
+    record = known_record(storage, task.study_id)
     return (
         record is not None
         and record.status != "failed"

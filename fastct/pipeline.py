@@ -14,7 +14,7 @@ from fastct.errors import FastctError, StoreError
 from fastct.mosmed import Listing, find_studies
 from fastct.options import ConvertOptions, RunOptions, choose, refuse_unknown
 from fastct.publish import convert_settings, create_store
-from fastct.records import Record, read_record, read_records, write_listing, write_record, write_table
+from fastct.records import UNREADABLE, Record, read_record, read_records, write_listing, write_record, write_table
 from fastct.schedule import Crew
 from fastct.scoring import ScoreTask, is_scored, score_study
 from fastct.storage import WORK, Storage, open_storage
@@ -108,7 +108,7 @@ def score(store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None 
     tasks = [
         ScoreTask(record.study_id, str(storage), sum(size for size, _ in record.keys.values()))
         for record in read_records(storage)
-        if record.keys and record.failed_at != "convert"
+        if (record.keys and record.failed_at != "convert") or record.failed_at == UNREADABLE
     ]
     todo = [task for task in tasks if not (run.skip_finished and is_scored(task, storage))]
     return _Job("score", storage, run, on_event or _ignore, crew).work(score_study, tasks, todo, None)

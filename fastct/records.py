@@ -15,6 +15,7 @@ SCHEMA = 1
 RECORDS = f"{WORK}/records"
 LISTING = f"{WORK}/listing.json"
 TABLE = "studies.csv"
+UNREADABLE = "record"  # what failed, beside the stages: the study's record itself
 COLUMNS = (
     "study_id",
     "category",
@@ -117,6 +118,14 @@ def read_record(storage: Storage, study_id: str) -> Record | None:
     return record
 
 
+def known_record(storage: Storage, study_id: str) -> Record | None:
+    """A study's record; where it cannot be read, that of a failed study of which nothing else is known."""
+    try:
+        return read_record(storage, study_id)
+    except StoreError as error:
+        return Record(study_id, error=str(error), failed_at=UNREADABLE)
+
+
 def _from_json(fields: dict[str, Any]) -> Record:
     keys = {name: (int(size), int(crc)) for name, (size, crc) in fields["keys"].items()}
     return Record(**{**fields, "keys": keys, "notes": tuple(fields["notes"])})
@@ -133,8 +142,8 @@ def record_ids(storage: Storage) -> list[str]:
 
 
 def read_records(storage: Storage) -> list[Record]:
-    """All records, sorted by study."""
-    records = (read_record(storage, study_id) for study_id in record_ids(storage))
+    """All records, sorted by study; one that cannot be read is that of a failed study."""
+    records = (known_record(storage, study_id) for study_id in record_ids(storage))
     return [record for record in records if record is not None]
 
 

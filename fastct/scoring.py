@@ -12,7 +12,7 @@ from fastct.lungs import segment_lungs
 from fastct.options import fingerprint
 from fastct.pictures import study_pictures
 from fastct.publish import checksums, write_labels
-from fastct.records import Record, Row, read_record
+from fastct.records import Record, Row, known_record
 from fastct.storage import WORK, Storage, open_storage
 from fastct.store import Study, holds
 
@@ -50,7 +50,7 @@ def picture_key(study_id: str) -> str:
 
 def is_scored(task: ScoreTask, storage: Storage) -> bool:
     """Whether an earlier run scored this study with the same settings."""
-    record = read_record(storage, task.study_id)
+    record = known_record(storage, task.study_id)
     return (
         record is not None
         and record.status == "done"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastct import shards
+from fastct import ome, shards
 from fastct.errors import StoreError
 from fastct.geometry import Geometry
 from fastct.records import Record, Row, read_record, read_records
@@ -141,8 +141,24 @@ class Study:
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """The root group's document, with those of all members inside."""
-        return self._document("zarr.json")
+        """The root group's document, with those of all members inside.
+
+        Raises
+        ------
+        StoreError
+            If it is not one that fastct wrote.
+        """
+        try:
+            document = json.loads(self.storage.read(f"{self.folder}/zarr.json"))
+        except ValueError as error:
+            raise self._damaged(f"zarr.json is no JSON ({error})") from error
+        match document:
+            case {
+                "attributes": {"fastct": {"codec": str(), "source_header": str(), "source_extensions": str()}},
+                "consolidated_metadata": {"metadata": {"0": {"shape": list()}} as members},
+            } if all(isinstance(member, dict) for member in members.values()):
+                return dict(document)
+        raise self._damaged("zarr.json lacks what fastct writes there")
 
     @cached_property
     def record(self) -> Record | None:
@@ -152,11 +168,11 @@ class Study:
     @cached_property
     def geometry(self) -> Geometry:
         """Shape and affine."""
+        affine = self.metadata["attributes"]["fastct"].get("affine_ras")
         try:
-            affine = self.metadata["attributes"]["fastct"]["affine_ras"]
-            return Geometry(self._array(IMAGE)["shape"], affine)
-        except (KeyError, TypeError) as error:
-            raise self._damaged(f"its metadata lack {error}") from error
+            return Geometry(self._members[IMAGE]["shape"], affine)
+        except (ValueError, TypeError) as error:
+            raise self._damaged(f"zarr.json holds no geometry ({error})") from error
 
     @cached_property
     def hu(self) -> NDArray[np.int16]:
@@ -176,8 +192,7 @@ class Study:
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the label images that the study has."""
-        members = self.metadata.get("consolidated_metadata", {}).get("metadata", {})
-        return tuple(members.get("labels", {}).get("attributes", {}).get("ome", {}).get("labels", ()))
+        return tuple(name for name in ome.LABELS if f"labels/{name}/0" in self._members)
 
     def label(self, name: str) -> NDArray[np.uint8]:
         """A label image whole: (z, y, x) uint8.
@@ -199,24 +214,22 @@ class Study:
     def source_header(self) -> tuple[bytes, bytes]:
         """Header and header extensions of the NIfTI file that the study came from, as they were."""
         kept = self.metadata["attributes"]["fastct"]
-        return base64.b64decode(kept["source_header"]), base64.b64decode(kept["source_extensions"])
+        try:
+            return base64.b64decode(kept["source_header"]), base64.b64decode(kept["source_extensions"])
+        except ValueError as error:
+            raise self._damaged(f"zarr.json holds no header ({error})") from error
 
     def _region(self, array: str, region: Slices) -> NDArray[Any]:
         shard = self.storage.view(f"{self.folder}/{array}/{SHARD}")
         try:
-            return shards.read_shard(shard, self._array(array), region)
+            return shards.read_shard(shard, self._members[array], region)
         except (ValueError, IndexError) as error:
             raise self._damaged(f"array {array}: {error}") from error
 
-    def _array(self, array: str) -> dict[str, Any]:
-        members = self.metadata.get("consolidated_metadata", {}).get("metadata", {})
-        return dict(members[array]) if array in members else self._document(f"{array}/zarr.json")
-
-    def _document(self, key: str) -> dict[str, Any]:
-        try:
-            return dict(json.loads(self.storage.read(f"{self.folder}/{key}")))
-        except ValueError as error:
-            raise self._damaged(f"{key} is no JSON ({error})") from error
+    @property
+    def _members(self) -> dict[str, Any]:
+        """The documents of the groups and arrays inside, by path."""
+        return dict(self.metadata["consolidated_metadata"]["metadata"])
 
     @property
     def _name(self) -> str:

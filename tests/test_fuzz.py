@@ -6,7 +6,9 @@ import fuzz
 import pytest
 
 
-@pytest.mark.parametrize(("target", "cases"), [("nifti", 400), ("registry", 60), ("chunk", 400), ("shard", 200)])
+@pytest.mark.parametrize(
+    ("target", "cases"), [("nifti", 400), ("registry", 60), ("chunk", 400), ("shard", 200), ("store", 60)]
+)
 def test_mutated_input_is_read_or_refused(target, cases):
     counts = fuzz.run(target, cases, secrets.randbits(32))
     assert counts["refused"] > 0

@@ -184,3 +184,20 @@ def test_refusals(chests, tmp_path):
 def _empty(chests: Path, tmp_path: Path) -> Path:
     fastct.convert(chests / "studies" / "CT-0", tmp_path / "one", workers=1)
     return tmp_path / "one"
+
+
+def test_a_record_that_cannot_be_read_stops_no_other_study(scored, chests, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(scored, store)
+    record = store / ".fastct/records/study_0002.json"
+    whole = tree(store)
+    record.write_bytes(record.read_bytes()[:-40])
+    summary = fastct.score(store, workers=1)
+    assert summary.failed == ("study_0002",)
+    rows = {row["study_id"]: row for row in fastct.open(store).table}
+    assert "no record" in rows["study_0002"]["error"]
+    assert [rows[study_id]["status"] for study_id in sorted(rows)] == ["done", "failed", "done", "done"]
+    assert fastct.convert(chests, store, workers=1).done == ("study_0002",)
+    assert fastct.score(store, workers=1).done == ("study_0002",)
+    del whole["report.html"]
+    assert {key: contents for key, contents in tree(store).items() if key in whole} == whole
