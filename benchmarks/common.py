@@ -1,10 +1,15 @@
 """What the benchmarks work on: phantoms of MosMedData's size, made once a process."""
 
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fastct.nifti import write_nifti
+import numpy as np
+from numpy.typing import NDArray
+
+from fastct.geometry import Geometry
+from fastct.nifti import read_nifti, write_nifti
 from fastct.phantom import Phantom, draw_study
 
 SEED = 7
@@ -24,3 +29,19 @@ def nifti_file() -> Path:
     drawn = phantom()
     write_nifti(folder / "study.nii.gz", drawn.hu, drawn.geometry)
     return folder / "study.nii.gz"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A CT that fastct and its peers work on, and the file that it lies in."""
+
+    path: Path
+    hu: NDArray[np.int16]
+    geometry: Geometry
+
+
+def subject(ct: Path | None = None) -> Subject:
+    """The CT of a file, or a phantom."""
+    path = nifti_file() if ct is None else ct
+    volume = read_nifti(path)
+    return Subject(path, volume.hu, volume.geometry)

@@ -3,9 +3,13 @@
 import importlib
 import inspect
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from fastct import Geometry
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SMALL = (12, 96, 96)
@@ -21,6 +25,41 @@ def small_phantom():
     patch.undo()
     common.phantom.cache_clear()
     common.nifti_file.cache_clear()
+
+
+@pytest.mark.filterwarnings("ignore")  # of other packages: what they warn of is no fault of ours
+@pytest.mark.parametrize("name", sorted(path.stem for path in BENCHMARKS.glob("peers_*.py")))
+def test_each_peer_agrees(small_phantom, name):
+    comparing = importlib.import_module("benchmarks.comparing")
+    subject = importlib.import_module("benchmarks.common").subject()
+    fine = Geometry(subject.hu.shape, np.diag([-0.75, 0.75, 8.0, 1.0]))  # a chest as small as that would be coarse
+    subject = replace(subject, geometry=fine)
+    for case in importlib.import_module(f"benchmarks.{name}").cases(subject):
+        rows = list(comparing.compare(case, budget_s=0, turn_s=0))
+        assert rows[0].name == "fastct"
+        assert all(row.agrees for row in rows), comparing.table(rows)
+        assert case.work in comparing.table(rows)
+
+
+def test_a_peer_that_differs_is_seen(small_phantom):
+    comparing = importlib.import_module("benchmarks.comparing")
+
+    def missing():
+        raise ModuleNotFoundError
+
+    rivals = [
+        comparing.Rival("one off", lambda: lambda: [1, 3], tolerance=0.5),
+        comparing.Rival("other shape", lambda: lambda: [1], tolerance=0.5),
+        comparing.Rival("not installed", missing),
+        comparing.Rival("slower", lambda: lambda: sum(range(10**5)), wanted=1e9),
+    ]
+    case = comparing.Case("count", lambda: [1, 2], rivals)
+    rows = list(comparing.compare(case, budget_s=0, turn_s=0))
+    assert [row.agrees for row in rows] == [True, False, False, True]
+    assert [row.difference for row in rows] == [None, 1, float("inf"), None]
+    assert "**1**" in comparing.table(rows)
+    assert all(len(row.seconds) == comparing.FEWEST_ROUNDS for row in rows)
+    assert rows[-1].cells()[3].startswith("**")
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in BENCHMARKS.glob("bench_*.py")))
