@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from fastct.geometry import Geometry
 from fastct.nifti import Volume
 from fastct.options import ConvertOptions, fingerprint
 from fastct.storage import Bytes, Storage
-from fastct.store import IMAGE, MANIFEST, SCHEMA, SHARD, STUDIES, Study
+from fastct.store import IMAGE, MANIFEST, ROOT, SCHEMA, SHARD, STUDIES, Study
 
 EXTENSIONS_KEPT_BYTES = 1 << 20  # of header extensions, which stand in the study's metadata; CTs carry a few KB
 AIR_HU = -1024  # fill value of images: what a reader sees where there is nothing
@@ -68,6 +69,7 @@ def study_files(study_id: str, volume: Volume, lesion: NDArray[np.uint8] | None,
         "source_header": base64.b64encode(volume.header).decode(),
         "source_extensions": base64.b64encode(volume.extensions[:EXTENSIONS_KEPT_BYTES]).decode(),
         "notes": list(volume.notes),
+        "shards": _shards(files),
     }
     root = ome.group(ome.image_attributes(study_id, volume.geometry, source))
     return files | _documents(root, arrays)
@@ -78,24 +80,47 @@ def write_labels(
 ) -> Files:
     """Add or replace label images of a published study, and return the files that were written.
 
-    Voxels go first, the root group's metadata last: a reader sees no label before it is whole.
+    Voxels go first, the root group's metadata last: a reader sees no label before it is whole. Labels that are
+    replaced leave the root's metadata before that, so that it never names a shard that does not lie there.
     """
-    codec = study.metadata["attributes"]["fastct"]["codec"]
-    members = dict(study.metadata["consolidated_metadata"]["metadata"])
+    root = deepcopy(study.metadata)
+    members = root.pop("consolidated_metadata")["metadata"]
+    kept = root["attributes"]["fastct"]
+    if any(f"labels/{name}" in members for name in labels):
+        _drop_labels(members, kept["shards"], labels)
+        storage.write(f"{study.folder}/{ROOT}", _root_document(root, members))
     files: Files = {}
     for name, voxels in labels.items():
-        documents, payload = _label(ome.LABELS[name], voxels, study.geometry, sources[name], codec)
+        documents, payload = _label(ome.LABELS[name], voxels, study.geometry, sources[name], kept["codec"])
         members |= documents
         files |= payload
-    names = [name for name in ome.LABELS if f"labels/{name}" in members]
-    members["labels"] = ome.group(ome.labels_attributes(names))
-    root = {key: value for key, value in study.metadata.items() if key != "consolidated_metadata"}
+    members["labels"] = _labels_group(members)
+    kept["shards"] |= _shards(files)
     written = {f"labels/{name}" for name in labels} | {f"labels/{name}/0" for name in labels} | {"labels"}
     texts = _documents(root, members)
     files |= {key: text for key, text in texts.items() if key.rpartition("/")[0] in {*written, ""}}
     for key, payload_bytes in files.items():
         storage.write(f"{study.folder}/{key}", payload_bytes)
     return files
+
+
+def _drop_labels(members: dict[str, Any], shards_named: dict[str, Any], names: Iterable[str]) -> None:
+    for name in names:
+        for path in (f"labels/{name}", f"labels/{name}/0"):
+            members.pop(path, None)
+            shards_named.pop(path, None)
+    members["labels"] = _labels_group(members)
+
+
+def _labels_group(members: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of the group that lists the labels which a study has."""
+    return ome.group(ome.labels_attributes([name for name in ome.LABELS if f"labels/{name}" in members]))
+
+
+def _shards(files: Mapping[str, Bytes]) -> dict[str, list[int]]:
+    """Size and CRC-32C of the shard of each array, by the array's path: what the root document says of them."""
+    found = checksums({key: payload for key, payload in files.items() if key.endswith(f"/{SHARD}")})
+    return {key.removesuffix(f"/{SHARD}"): list(facts) for key, facts in found.items()}
 
 
 def checksums(files: Mapping[str, Bytes]) -> dict[str, tuple[int, int]]:
@@ -126,5 +151,11 @@ def _documents(root: dict[str, Any], members: Mapping[str, dict[str, Any]]) -> F
     """The zarr.json of every member, deepest first, the root's last."""
     deepest_first = sorted(members, key=lambda path: (-path.count("/"), path))
     documents: Files = {f"{path}/zarr.json": as_json(members[path]) for path in deepest_first}
-    ordered = {path: members[path] for path in sorted(members)}
-    return documents | {"zarr.json": as_json(ome.consolidated(root, ordered))}
+    return documents | {ROOT: _root_document(root, members)}
+
+
+def _root_document(root: dict[str, Any], members: Mapping[str, dict[str, Any]]) -> bytes:
+    """The root's zarr.json, with copies of its members' in it."""
+    named = root["attributes"]["fastct"]["shards"]
+    root["attributes"]["fastct"]["shards"] = {path: named[path] for path in sorted(named)}
+    return as_json(ome.consolidated(root, {path: members[path] for path in sorted(members)}))

@@ -20,6 +20,7 @@ MANIFEST = "fastct.json"
 STUDIES = "studies"
 IMAGE = "0"
 SHARD = "c/0/0/0"
+ROOT = "zarr.json"
 SCHEMA = 1
 ENDING = ".nii.zarr"
 Slices = tuple[slice, slice, slice]
@@ -30,8 +31,8 @@ def open(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
 
     Parameters
     ----------
-    path : folder of the store.
-    storage_options : for a store on an object store.
+    path : folder or URL of the store, such as `s3://bucket/covid.fastct`.
+    storage_options : what opening a URL takes, under the names of obstore or of fsspec.
 
     Raises
     ------
@@ -74,10 +75,8 @@ def study_folder(study_id: str) -> str:
 def holds(storage: Storage, record: Record) -> bool:
     """Whether every file that a record knows is there, in its size."""
     folder = study_folder(record.study_id)
-    try:
-        return all(storage.size_bytes(f"{folder}/{key}") == size for key, (size, _) in record.keys.items())
-    except StoreError:
-        return False
+    there = storage.sizes(folder)
+    return all(there.get(f"{folder}/{key}") == size for key, (size, _) in record.keys.items())
 
 
 class Store:
@@ -98,7 +97,7 @@ class Store:
 
     @cached_property
     def _ids(self) -> tuple[str, ...]:
-        names = self.storage.names(STUDIES)
+        names = self.storage.groups(STUDIES)
         return tuple(sorted(name.removesuffix(ENDING) for name in names if name.endswith(ENDING)))
 
     def __len__(self) -> int:
@@ -111,7 +110,7 @@ class Store:
         return study_id in self._ids
 
     def __getitem__(self, study_id: str) -> "Study":
-        if not self.storage.exists(f"{study_folder(study_id)}/zarr.json"):
+        if not self.storage.exists(f"{study_folder(study_id)}/{ROOT}"):
             raise StoreError(self.storage, f"it holds no study {study_id!r}", "`fastct info` lists what it holds")
         return Study(self.storage, study_id)
 
@@ -138,8 +137,9 @@ class Study:
         self.storage = storage
         self.study_id = study_id
         self.folder = study_folder(study_id)
+        self._ends: dict[str, tuple[NDArray[np.uint64], str]] = {}  # by array: index of its shard, tag of that object
 
-    @cached_property
+    @property
     def metadata(self) -> dict[str, Any]:
         """The root group's document, with those of all members inside.
 
@@ -148,17 +148,30 @@ class Study:
         StoreError
             If it is not one that fastct wrote.
         """
+        return self._root[0]
+
+    @cached_property
+    def _root(self) -> tuple[dict[str, Any], str]:
+        """The root group's document, and the tag of its file."""
+        text, tag = self.storage.read_tagged(f"{self.folder}/{ROOT}")
         try:
-            document = json.loads(self.storage.read(f"{self.folder}/zarr.json"))
+            document = json.loads(text)
         except ValueError as error:
-            raise self._damaged(f"zarr.json is no JSON ({error})") from error
+            raise self._damaged(f"{ROOT} is no JSON ({error})") from error
         match document:
             case {
-                "attributes": {"fastct": {"codec": str(), "source_header": str(), "source_extensions": str()}},
+                "attributes": {
+                    "fastct": {
+                        "codec": str(),
+                        "source_header": str(),
+                        "source_extensions": str(),
+                        "shards": {"0": [int(), int()]},
+                    }
+                },
                 "consolidated_metadata": {"metadata": {"0": {"shape": list()}} as members},
             } if all(isinstance(member, dict) for member in members.values()):
-                return dict(document)
-        raise self._damaged("zarr.json lacks what fastct writes there")
+                return dict(document), tag
+        raise self._damaged(f"{ROOT} lacks what fastct writes there")
 
     @cached_property
     def record(self) -> Record | None:
@@ -220,11 +233,52 @@ class Study:
             raise self._damaged(f"zarr.json holds no header ({error})") from error
 
     def _region(self, array: str, region: Slices) -> NDArray[Any]:
-        shard = self.storage.view(f"{self.folder}/{array}/{SHARD}")
         try:
-            return shards.read_shard(shard, self._members[array], region)
-        except (ValueError, IndexError) as error:
+            if self.storage.is_local:
+                return self._region_of_map(array, region)
+            return self._region_of_ranges(array, region)
+        except (ValueError, IndexError, KeyError, TypeError) as error:
             raise self._damaged(f"array {array}: {error}") from error
+
+    def _region_of_map(self, array: str, region: Slices) -> NDArray[Any]:
+        document = self._members[array]
+        shard = self.storage.view(f"{self.folder}/{array}/{SHARD}")
+        self._check_still(array)
+        return shards.read_shard(shard, document, region)
+
+    def _region_of_ranges(self, array: str, region: Slices) -> NDArray[Any]:
+        """Only the ranges of the chunks that the region touches; the index once an array."""
+        layout = shards.ShardLayout.from_metadata(self._members[array])
+        key = f"{self.folder}/{array}/{SHARD}"
+        if array not in self._ends:
+            size, _ = self._shard_of(array, self.metadata)
+            tail, tag = self.storage.read_range(key, size - layout.index_bytes, size)
+            self._check_still(array)
+            self._ends[array] = shards.read_index(tail, layout), tag
+        index, tag = self._ends[array]
+        return shards.read_ranges(lambda ranges: self.storage.read_ranges(key, ranges, tag), index, layout, region)
+
+    def _check_still(self, array: str) -> None:
+        """Raise unless the shard that was just opened is the one that our root document names.
+
+        A root document stands only while the shards that it names do: the same root, before and after the shard
+        was opened, means the right shard. Another root will do where it names the very same one.
+        """
+        key = f"{self.folder}/{ROOT}"
+        document, tag = self._root
+        try:
+            if self.storage.status(key).tag == tag:
+                return
+            if self._shard_of(array, json.loads(self.storage.read(key))) == self._shard_of(array, document):
+                return
+        except (StoreError, ValueError, KeyError, TypeError):
+            pass  # no root, or one that does not name the array
+        raise StoreError(self._name, "it was replaced while it was read", "Open the study again")
+
+    def _shard_of(self, array: str, document: Mapping[str, Any]) -> tuple[int, int]:
+        """Size and CRC-32C of an array's shard, as a root document names them."""
+        size, crc = document["attributes"]["fastct"]["shards"][array]
+        return int(size), int(crc)
 
     @property
     def _members(self) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from s3_server import Server, serve
 from small_chests import small_chest, write_study
 
 import fastct
@@ -53,3 +55,11 @@ def scored(chests: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     fastct.score(store, workers=1)
     write_report(store)
     return store
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running S3 server, or a skip where moto is not installed."""
+    pytest.importorskip("moto")
+    with serve(tmp_path_factory.mktemp("s3") / "server.log") as server:
+        yield server

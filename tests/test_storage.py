@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from fastct.errors import NotReadyError, StoreError
+from fastct.errors import StoreError
 from fastct.storage import CLAIMS, STAGING, local, open_storage
 
 
@@ -136,13 +136,6 @@ def test_missing_keys_are_named(storage):
 def test_empty_file_can_be_viewed(storage):
     storage.write("empty", b"")
     assert bytes(storage.view("empty")) == b""
-
-
-def test_object_stores_wait_for_their_issue():
-    with pytest.raises(NotReadyError, match="issue 3"):
-        open_storage("s3://bucket/store")
-    with pytest.raises(NotReadyError, match="issue 3"):
-        open_storage("store", {"key": "x"})
 
 
 def test_what_the_dead_had_staged_is_swept_away(storage, tmp_path):

@@ -3,6 +3,7 @@
 from fastct.storage.interface import CLAIMS, STAGING, WORK, ByteRange, Bytes, Claim, Status, Storage
 from fastct.storage.local import LocalStorage
 from fastct.storage.opening import open_storage
+from fastct.storage.place import Place, as_place
 
 __all__ = [
     "CLAIMS",
@@ -12,7 +13,9 @@ __all__ = [
     "Bytes",
     "Claim",
     "LocalStorage",
+    "Place",
     "Status",
     "Storage",
+    "as_place",
     "open_storage",
 ]

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
+from fastct.storage.place import Place
+
 Bytes = bytes | bytearray | memoryview | mmap.mmap
 ByteRange = tuple[int, int]  # first byte, and the one after the last
 WORK = ".fastct"
@@ -46,17 +48,17 @@ class Storage(ABC):
     never holds a secret.
     """
 
+    place: Place  # what a worker takes to open the same storage
     is_local: bool  # files can be mapped: `view` costs nothing
     is_shared: bool  # other processes see the same files
 
-    @abstractmethod
     def __str__(self) -> str:
-        """The path or URL, without secrets."""
+        return str(self.place).rstrip("/")
 
     @property
     def name(self) -> str:
         """Last part of the path or URL."""
-        return str(self).rstrip("/").rpartition("/")[2]
+        return self.place.name
 
     def location(self, key: str) -> str:
         """Where a key lies, for a person."""

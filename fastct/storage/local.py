@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fastct.errors import StoreError
 from fastct.storage.interface import CLAIMS, STAGING, ByteRange, Bytes, Claim, Status, Storage
+from fastct.storage.place import Place
 
 _RENAME_EXCHANGE = 2  # linux/fs.h: both names change places at one moment
 _AT_FDCWD = -100  # fcntl.h: names are relative to the working directory
@@ -32,9 +33,7 @@ class LocalStorage(Storage):
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
-
-    def __str__(self) -> str:
-        return str(self.root)
+        self.place = Place(str(self.root))
 
     def path(self, key: str) -> Path:
         """Where a key lies."""

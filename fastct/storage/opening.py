@@ -2,27 +2,47 @@
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fastct.errors import NotReadyError
+from fastct.errors import StoreError
 from fastct.storage.interface import Storage
 from fastct.storage.local import LocalStorage
+from fastct.storage.objects import ObjectStorage
+from fastct.storage.place import Place, as_place
+
+OBSTORE_SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "http", "https")
 
 
-def open_storage(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Storage:
+def open_storage(path: str | os.PathLike[str] | Place, storage_options: Mapping[str, Any] | None = None) -> Storage:
     """Storage at a path or URL.
+
+    Parameters
+    ----------
+    path : a folder; `s3://`, `gs://`, `az://`, `http(s)://` (through obstore, where it is installed); or any other
+        URL that fsspec knows.
+    storage_options : as obstore or fsspec take them; a local folder needs none and ignores them.
 
     Raises
     ------
-    NotReadyError
-        For URLs other than `file://`.
+    StoreError
+        If the package that the URL takes is not installed.
+    OptionError
+        If URL and options do not go together.
     """
-    text = os.fspath(path)
-    if text.startswith("file://"):
-        text = text.removeprefix("file://")
-    if "://" in text:
-        raise NotReadyError(text, "stores on object stores wait for issue 3", "Give a local folder")
-    if storage_options:
-        raise NotReadyError(text, "storage options wait for issue 3", "Give none for a local folder")
-    return LocalStorage(Path(text))
+    place = as_place(path, storage_options)
+    if place.is_local:
+        return LocalStorage(Path(place.url))
+    scheme = place.url.partition("://")[0]
+    if scheme in OBSTORE_SCHEMES and find_spec("obstore"):
+        from fastct.storage.obstore_bucket import ObstoreBucket
+
+        return ObjectStorage(place, ObstoreBucket(place))
+    if not find_spec("fsspec"):
+        wanted = "obstore, or fsspec" if scheme in OBSTORE_SCHEMES else "fsspec"
+        finding = f"opening it takes a package that is not installed: {wanted}"
+        raise StoreError(place, finding, "Install it: pip install 'fastct[s3]'")
+    from fastct.storage.fsspec_bucket import FsspecBucket
+
+    return ObjectStorage(place, FsspecBucket(place))

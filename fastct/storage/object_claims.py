@@ -1,0 +1,113 @@
+"""Claims on object stores: an object that only one can create, and that its owner keeps changing while he lives.
+
+The rule: an owner puts the claim anew every `BEAT_S`. On his own machine he counts as dead when his process is no
+more; on any other, when his claim has not changed for `SILENT_S` by the watcher's own clock (no two clocks are ever
+compared). A dead owner's claim is replaced if it is still the same object, so that only one takes it over.
+"""
+
+import json
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from fastct.storage.bucket import Bucket
+from fastct.storage.interface import Claim
+
+BEAT_S = 10.0
+SILENT_S = 60.0  # six beats: a server that answers late is no death
+_START_TIME = 19  # field of /proc/PID/stat after the name, see proc(5)
+Watched = dict[str, tuple[str, float]]
+Told = Callable[[], AbstractContextManager[None]]
+
+
+class ObjectClaim(Claim):
+    """An object that says whose the work is; a thread keeps it fresh."""
+
+    def __init__(self, bucket: Bucket, key: str, text: dict[str, Any], tag: str, told: Told) -> None:
+        self._bucket, self._key, self._text, self._tag, self._told = bucket, key, text, tag, told
+        self._released = threading.Event()
+        self._beat = threading.Thread(target=self._keep_fresh, name=f"claim {key}", daemon=True)
+        self._beat.start()
+
+    def release(self) -> None:
+        """Take the object away, unless another owner has taken it over."""
+        self._released.set()
+        self._beat.join()
+        with self._told():
+            found = self._bucket.head(self._key)
+            if found is not None and found.tag == self._tag:
+                self._bucket.delete([self._key])
+
+    def _keep_fresh(self) -> None:
+        beat = 0
+        while not self._released.wait(BEAT_S):
+            beat += 1
+            payload = _bytes({**self._text, "beat": beat})
+            try:
+                tag = self._bucket.replace(self._key, payload, self._tag)
+            except Exception:  # noqa: BLE001, S112  a missed beat does no harm, and the next may be heard
+                continue
+            if not tag:
+                return  # taken over by one who thought us dead: the claim is his
+            self._tag = tag
+
+
+def claim_object(bucket: Bucket, key: str, watched: Watched, told: Told) -> Claim | None:
+    """Claim a key: None while another, who lives, has it. `watched` is kept from call to call; `told` turns what
+    goes wrong as the claim is given back into errors that may be shown."""
+    text = {"owner": _owner(), "id": uuid.uuid4().hex, "beat": 0}
+    payload = _bytes(text)
+    tag = bucket.create(key, payload)
+    if not tag:
+        try:
+            found, old_tag = bucket.get(key)
+        except FileNotFoundError:
+            return None  # given back at this moment: the next try may have it
+        if bytes(found) == payload:
+            tag = old_tag  # ours: the answer to our first try was lost, and the client tried again
+        elif _is_dead(bytes(found), old_tag, key, watched):
+            tag = bucket.replace(key, payload, old_tag)
+    return ObjectClaim(bucket, key, text, tag, told) if tag else None
+
+
+def _bytes(text: dict[str, Any]) -> bytes:
+    return json.dumps(text).encode()
+
+
+def _owner() -> dict[str, Any]:
+    """This process: its machine, its number there, and when it started."""
+    return {"machine": _machine(), "process": os.getpid(), "started": _started(os.getpid())}
+
+
+def _machine() -> str:
+    """This boot of this machine, and the space that its process numbers belong to."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+
+
+def _started(process: int) -> str | None:
+    """When a process of this machine started, in its kernel's ticks; None when there is none."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return None
+    state, *rest = text.rpartition(")")[2].split()
+    return None if state in "ZX" else rest[_START_TIME - 1]
+
+
+def _is_dead(found: bytes, tag: str, key: str, watched: Watched) -> bool:
+    last_tag, since = watched.get(key, ("", 0.0))
+    if last_tag != tag:
+        watched[key] = (tag, monotonic())
+    try:
+        owner = json.loads(found)["owner"]
+        if owner["machine"] == _machine():
+            return bool(_started(int(owner["process"])) != owner["started"])
+    except (ValueError, KeyError, TypeError):
+        pass  # no claim of ours: it dies by its silence
+    return last_tag == tag and monotonic() - since > SILENT_S
