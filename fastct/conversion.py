@@ -1,13 +1,18 @@
 """One study in, one record out: gzip NIfTI to a group of the store, without loss."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastct.errors import FileError
 from fastct.mosmed import Study as Source
-from fastct.nifti import Volume, load_source, read_mask, read_nifti_bytes
+from fastct.nifti import Source as Loaded
+from fastct.nifti import Volume, load_source, mask_of, read_nifti_bytes
 from fastct.options import ConvertOptions, fingerprint
 from fastct.publish import checksums, convert_settings, study_files
 from fastct.records import Record, Row, known_record
@@ -34,6 +39,14 @@ class ConvertTask:
         return self.source.size_bytes
 
 
+class _Read(NamedTuple):
+    """The files of a study, by role, and what they hold."""
+
+    files: dict[str, Loaded]
+    volume: Volume
+    lesion: NDArray[np.uint8] | None
+
+
 def convert_study(task: ConvertTask) -> Record:
     """Read a study, publish it in the store, and return its record.
 
@@ -44,30 +57,40 @@ def convert_study(task: ConvertTask) -> Record:
     StoreError
         If the store cannot be written.
     """
-    source, storage, limit_bytes = task.source, open_storage(task.store), task.options.limit_bytes
+    source, storage = task.source, open_storage(task.store)
     before = _times(source)
-    loaded = load_source(source.path, limit_bytes=limit_bytes)
-    volume = read_nifti_bytes(loaded.raw, loaded.name, image=loaded.image, limit_bytes=limit_bytes)
-    files = {"volume": {**before["volume"], "sha256": loaded.sha256()}}
-    lesion = None
-    if source.mask_path:
-        lesion = read_mask(source.mask_path, volume.geometry, limit_bytes=limit_bytes)
-        files["mask"] = {**before["mask"], "sha256": load_source(source.mask_path).sha256()}
+    read = _read(source, task.options.limit_bytes)
     if before != _times(source):
         raise FileError(source.path, "it changed while it was read", "Run the same command again")
-    published = study_files(source.study_id, volume, lesion, task.options)
-    storage.publish(study_folder(source.study_id), published)
-    return Record(
-        study_id=source.study_id,
-        category=source.category,
-        status="converted",
-        source=source.source,
-        source_files=files,
-        converted=fingerprint(convert_settings(task.options)),
-        keys=checksums(published),
-        notes=volume.notes,
-        row=_row(volume, "mask" if lesion is not None else ""),
-    )
+    published = study_files(source.study_id, read.volume, read.lesion, task.options)
+    with ThreadPoolExecutor(1) as disk:  # whose answers are waited for while this thread hashes
+        publishing = disk.submit(storage.publish, study_folder(source.study_id), published)
+        record = Record(
+            study_id=source.study_id,
+            category=source.category,
+            status="converted",
+            source=source.source,
+            source_files={name: {**before[name], "sha256": file.sha256()} for name, file in read.files.items()},
+            converted=fingerprint(convert_settings(task.options)),
+            keys=checksums(published),
+            notes=read.volume.notes,
+            row=_row(read.volume, "" if read.lesion is None else "mask"),
+        )
+        publishing.result()
+    return record
+
+
+def _read(source: Source, limit_bytes: int) -> _Read:
+    """Each file from the disk once, for its voxels and for its hash."""
+    files = {name: load_source(path, limit_bytes=limit_bytes, use=name) for name, path in _paths(source).items()}
+    volumes = {
+        name: read_nifti_bytes(file.raw, file.name, image=file.image, limit_bytes=limit_bytes, use=f"{name}, inflated")
+        for name, file in files.items()
+    }
+    volume, lesion = volumes["volume"], None
+    if source.mask_path:
+        lesion = mask_of(volumes["mask"], source.mask_path, volume.geometry)
+    return _Read(files, volume, lesion)
 
 
 def is_converted(task: ConvertTask, storage: Storage) -> bool:

@@ -44,7 +44,7 @@ def create_store(storage: Storage, settings: Mapping[str, Any]) -> None:
 
 
 def study_files(study_id: str, volume: Volume, lesion: NDArray[np.uint8] | None, options: ConvertOptions) -> Files:
-    """All files of a converted study, by key inside its group.
+    """All files of a converted study, by key inside its group, until this thread makes those of the next study.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def study_files(study_id: str, volume: Volume, lesion: NDArray[np.uint8] | None,
     header = ome.nifti_header(volume.header, volume.geometry)
     arrays: dict[str, dict[str, Any]] = {}
     files: Files = {}
-    arrays[IMAGE], files[f"{IMAGE}/{SHARD}"] = _array(volume.hu, options.codec, AIR_HU)
+    arrays[IMAGE], files[f"{IMAGE}/{SHARD}"] = _array(IMAGE, volume.hu, options.codec, AIR_HU)
     arrays["nifti"] = ome.nifti_array(header, volume.geometry)
     files["nifti/c/0"] = header + crc32c(header).to_bytes(4, "little")
     if lesion is not None:
@@ -133,16 +133,16 @@ def as_json(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, indent=1).encode()
 
 
-def _array(voxels: NDArray[Any], codec: str, fill_value: int) -> tuple[dict[str, Any], Bytes]:
+def _array(path: str, voxels: NDArray[Any], codec: str, fill_value: int) -> tuple[dict[str, Any], Bytes]:
     metadata = shards.array_metadata(voxels.shape, voxels.dtype, codec, fill_value, ome.AXES)
-    return metadata, shards.write_shard(voxels, metadata)
+    return metadata, shards.write_shard(voxels, metadata, use=f"shard of {path}")
 
 
 def _label(
     style: ome.LabelStyle, voxels: NDArray[np.uint8], geometry: Geometry, source: str, codec: str
 ) -> tuple[dict[str, dict[str, Any]], Files]:
     folder = f"labels/{style.name}"
-    array, payload = _array(voxels, codec, 0)
+    array, payload = _array(f"{folder}/0", voxels, codec, 0)
     group = ome.group(ome.label_attributes(style, geometry, {"source": source}))
     return {f"{folder}/0": array, folder: group}, {f"{folder}/0/{SHARD}": payload}
 

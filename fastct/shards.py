@@ -10,6 +10,7 @@ from fastct._ext import BytesLike, as_bytes
 from fastct._ext import shard as ext
 from fastct.archive import decode_region, encode_volume
 from fastct.errors import ArrayError, CodecError
+from fastct.kept import kept_bytes
 from fastct.shard_layout import (
     CHECKSUM_BYTES,
     CHUNK_SHAPE,
@@ -46,10 +47,11 @@ SHARD_KEY = "c/0/0/0"
 CACHE_LINE_BYTES = 64
 
 
-def write_shard(volume: Voxels, metadata: Metadata) -> memoryview:
+def write_shard(volume: Voxels, metadata: Metadata, use: str | None = None) -> memoryview:
     """The shard's bytes for a (z, y, x) volume of the shape and dtype that `metadata` states.
 
-    Chunks of uint8 that hold only the fill value are left out; those of int16 are all written.
+    Chunks of uint8 that hold only the fill value are left out; those of int16 are all written. With a `use`, the
+    bytes may lie in this thread's buffer for it, which the next call with that use takes back: see `fastct.kept`.
 
     Raises
     ------
@@ -70,7 +72,8 @@ def write_shard(volume: Voxels, metadata: Metadata) -> memoryview:
     rows = volume if _has_whole_rows(volume) else np.require(volume, requirements=["C", "A"])
     if layout.codec != "ctpack":
         return memoryview(encode_volume(rows, layout))
-    out = np.empty(ext.bound(layout.grid, layout.chunk_shape, layout.voxel_bytes), np.uint8)
+    room = ext.bound(layout.grid, layout.chunk_shape, layout.voxel_bytes)
+    out = np.empty(room, np.uint8) if use is None else kept_bytes(use, room)
     omit = layout.dtype == "uint8"
     length = ext.encode_volume(rows, layout.chunk_shape, layout.fill_value, omit, out)
     return out[:length].data

@@ -12,7 +12,7 @@ import fastct
 PACKAGE = Path(fastct.__file__).parent
 FLOORS = (
     ("errors", "geometry", "options"),
-    ("_ext", "device"),
+    ("_ext", "device", "kept"),
     ("shard_layout", "archive", "shards", "codecs", "kernels", "storage", "ome"),
     ("nifti", "phantom"),
     ("mosmed", "records", "store", "publish"),

@@ -3,11 +3,12 @@
 import zlib
 from collections.abc import Iterator
 
-import deflate
 import numpy as np
 from numpy.typing import NDArray
 
 from fastct.errors import FileError
+from fastct.kept import kept_bytes
+from fastct.nifti.libdeflate import inflate_member
 
 # Deflate cannot do better than 1032 to 1 (https://www.zlib.net/zlib_tech.html, "Maximum Compression
 # Factor"): whoever promises more than that from a file promises what the file cannot hold.
@@ -25,7 +26,6 @@ GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW_BITS = 31  # zlib: 15 for the largest window, and 16 for a gzip header and checksum
 _FIRST_SLICE_BYTES, _LAST_SLICE_BYTES = 1 << 10, 1 << 18  # zlib copies what it was fed in vain
 _PIECE_BYTES = 1 << 20
-_SIZES_OF_LIBDEFLATE = 1 << 32  # the package takes 32-bit sizes, and wraps larger ones in silence
 
 
 def is_gzip(raw: NDArray[np.uint8]) -> bool:
@@ -33,8 +33,12 @@ def is_gzip(raw: NDArray[np.uint8]) -> bool:
     return raw[:2].tobytes() == GZIP_MAGIC
 
 
-def inflate(raw: NDArray[np.uint8], wanted_bytes: int, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def inflate(
+    raw: NDArray[np.uint8], wanted_bytes: int, name: str, use: str | None = None
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """The inflated bytes, at least `wanted_bytes` of them, and notes on what was odd.
+
+    With a `use`, they may lie in this thread's buffer for it: see `fastct.kept`.
 
     libdeflate does it in one go where the file is one gzip member, as nearly all are; several members,
     trailing bytes, lying sizes and damage fall to zlib, which can tell them apart.
@@ -51,7 +55,7 @@ def inflate(raw: NDArray[np.uint8], wanted_bytes: int, name: str) -> tuple[NDArr
             f"its header promises {wanted_bytes:,} bytes, but {raw.size:,} gzip bytes cannot hold them",
             "Get the file again: it is cut off, or its header is damaged",
         )
-    whole = _inflate_at_once(raw, wanted_bytes)
+    whole = _inflate_at_once(raw, wanted_bytes, use)
     if whole is None:
         return _inflate_in_pieces(raw, wanted_bytes, name)
     if whole.size == _size_of_last_member(raw):
@@ -74,17 +78,15 @@ def _size_of_last_member(raw: NDArray[np.uint8]) -> int:
     return int.from_bytes(raw[-4:].tobytes(), "little")
 
 
-def _inflate_at_once(raw: NDArray[np.uint8], wanted_bytes: int) -> NDArray[np.uint8] | None:
+def _inflate_at_once(raw: NDArray[np.uint8], wanted_bytes: int, use: str | None) -> NDArray[np.uint8] | None:
     """One call of libdeflate, which checks CRC and size; None where that is not enough."""
     hint = _size_of_last_member(raw)
     room = hint if wanted_bytes <= hint <= wanted_bytes + MAX_SURPLUS_BYTES else wanted_bytes
-    if not 0 < room < _SIZES_OF_LIBDEFLATE:
+    if room == 0:
         return None
-    try:
-        whole = np.frombuffer(deflate.gzip_decompress(raw, room), np.uint8)
-    except deflate.DeflateError:
-        return None
-    return whole if whole.size >= wanted_bytes else None
+    out = np.empty(room, np.uint8) if use is None else kept_bytes(use, room)
+    filled = inflate_member(raw, out)
+    return None if filled is None or filled < wanted_bytes else out[:filled]
 
 
 def _inflate_in_pieces(

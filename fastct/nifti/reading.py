@@ -3,7 +3,6 @@
 import hashlib
 import os
 import stat
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastct.errors import FileError
 from fastct.geometry import Geometry
+from fastct.kept import kept_bytes
 from fastct.nifti.header import MAX_EXTENSION_BYTES, NiftiHeader, parse_header
 from fastct.nifti.inflate import inflate, inflate_head, is_gzip
 from fastct.nifti.names import pair_of
@@ -24,8 +24,6 @@ PADDING_HU = -1024  # air as the scanners of MosMedData write it; stands in for 
 _HU_RANGE = (-32768, 32767)
 _HEAD_BYTES = 544  # a NIfTI-2 header and the four bytes that announce extensions
 _SLAB_VOXELS = 1 << 16  # converted at a time: float64 slabs of 512 KiB stay in the second-level cache
-
-_KEPT_BYTES = 64 << 20  # a thread's buffer for compressed bytes is kept up to here: six times a CT of MosMedData
 
 Bytes = bytes | bytearray | memoryview | NDArray[np.uint8]
 
@@ -78,23 +76,6 @@ class Source:
         return digest.hexdigest()
 
 
-class _Kept(threading.local):
-    """A buffer that each thread keeps: fresh memory would cost a page fault for every 4 KiB."""
-
-    memory = np.empty(0, np.uint8)
-
-    def buffer(self, size_bytes: int) -> NDArray[np.uint8]:
-        """The first bytes of this thread's buffer, which the next call overwrites."""
-        if size_bytes > _KEPT_BYTES:
-            return np.empty(size_bytes, np.uint8)
-        if self.memory.size < size_bytes:
-            self.memory = np.empty(size_bytes, np.uint8)
-        return self.memory[:size_bytes]
-
-
-_KEPT = _Kept()
-
-
 def read_nifti(path: str | os.PathLike[str], *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Volume:
     """Read a NIfTI file of any kind as int16 HU.
 
@@ -129,11 +110,15 @@ def read_nifti(path: str | os.PathLike[str], *, limit_bytes: int = DEFAULT_LIMIT
         source = load_source(path, limit_bytes=limit_bytes)
         return read_nifti_bytes(source.raw, source.name, image=source.image, limit_bytes=limit_bytes)
     # Nothing of the compressed bytes outlives this call, so each thread keeps its buffer for them.
-    return read_nifti_bytes(_file_bytes(first, limit_bytes, kept=_KEPT), str(path), limit_bytes=limit_bytes)
+    return read_nifti_bytes(_file_bytes(first, limit_bytes, use="inflating"), str(path), limit_bytes=limit_bytes)
 
 
-def load_source(path: str | os.PathLike[str], *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Source:
+def load_source(
+    path: str | os.PathLike[str], *, limit_bytes: int = DEFAULT_LIMIT_BYTES, use: str | None = None
+) -> Source:
     """The bytes of the file or pair at `path`, for `read_nifti_bytes` and for hashing.
+
+    With a `use`, those of a single file lie in this thread's buffer for it: see `fastct.kept`.
 
     Raises
     ------
@@ -141,7 +126,7 @@ def load_source(path: str | os.PathLike[str], *, limit_bytes: int = DEFAULT_LIMI
         If there is no such file, it cannot be read, or it is larger than `limit_bytes`.
     """
     first, second = pair_of(Path(path))
-    raw = _file_bytes(first, limit_bytes)
+    raw = _file_bytes(first, limit_bytes, use=use)
     return Source(str(path), raw, None if second is None else _file_bytes(second, limit_bytes))
 
 
@@ -151,17 +136,19 @@ def read_nifti_bytes(
     *,
     image: Bytes | None = None,
     limit_bytes: int = DEFAULT_LIMIT_BYTES,
+    use: str | None = None,
 ) -> Volume:
     """`read_nifti` for bytes already in memory: of a whole file, or of .hdr (`raw`) and .img (`image`).
 
-    Plain int16 voxels of bytes that are not compressed are a view of them; `name` is what errors say.
+    Plain int16 voxels of bytes that are not compressed are a view of them; `name` is what errors say. With a `use`,
+    voxels may lie in this thread's buffer for it: see `fastct.kept`.
     """
     file = np.frombuffer(raw, np.uint8)
     voxels = file if image is None else np.frombuffer(image, np.uint8)
     header = _header_of(file, name, single=image is None)
     _check_limit(header, name, limit_bytes)
     try:
-        payload, notes = _inflated(voxels, header.end_bytes, name)
+        payload, notes = _inflated(voxels, header.end_bytes, name, use)
         hu, exact, changes = _hu(payload, header)
     except MemoryError as error:
         raise FileError(
@@ -208,7 +195,11 @@ def read_mask(
         As `read_nifti`; if shape or affine (within 1e-3 mm) are not those of `geometry`; if there are
         values other than 0 and 1.
     """
-    mask = read_nifti(path, limit_bytes=limit_bytes)
+    return mask_of(read_nifti(path, limit_bytes=limit_bytes), path, geometry)
+
+
+def mask_of(mask: Volume, path: str | os.PathLike[str], geometry: Geometry) -> NDArray[np.uint8]:
+    """`read_mask` for a mask that was read as a volume, from `path`."""
     cure = "Give the mask of this very volume, resampled onto it with nearest neighbours"
     if mask.geometry.shape != geometry.shape:
         raise FileError(path, f"the mask is {mask.geometry.shape}, its volume {geometry.shape}", cure)
@@ -222,8 +213,8 @@ def read_mask(
     return mask.hu.astype(np.uint8)
 
 
-def _file_bytes(path: Path, limit_bytes: int, *, cut: bool = False, kept: "_Kept | None" = None) -> NDArray[np.uint8]:
-    """The file's bytes, or the first `limit_bytes` of them if `cut`, in a buffer of their own or the `kept` one.
+def _file_bytes(path: Path, limit_bytes: int, *, cut: bool = False, use: str | None = None) -> NDArray[np.uint8]:
+    """The file's bytes, or the first `limit_bytes` of them if `cut`, in a buffer of their own or the one for that use.
 
     Mapping the file would save a millisecond, and end the process when another cuts the file short.
     """
@@ -235,7 +226,7 @@ def _file_bytes(path: Path, limit_bytes: int, *, cut: bool = False, kept: "_Kept
             if size > limit_bytes and not cut:
                 raise _too_large(path, size, limit_bytes)
             size = min(size, limit_bytes)
-            raw = np.empty(size, np.uint8) if kept is None else kept.buffer(size)
+            raw = np.empty(size, np.uint8) if use is None else kept_bytes(use, size)
             filled = 0
             while filled < raw.size and (count := file.readinto(raw[filled:].data)):
                 filled += count
@@ -264,9 +255,11 @@ def _check_limit(header: NiftiHeader, name: str, limit_bytes: int) -> None:
         raise _too_large(name, header.memory_bytes, limit_bytes)
 
 
-def _inflated(file: NDArray[np.uint8], wanted_bytes: int, name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def _inflated(
+    file: NDArray[np.uint8], wanted_bytes: int, name: str, use: str | None
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """The file's contents up to the last voxel at least, and notes."""
-    contents, notes = inflate(file, wanted_bytes, name) if is_gzip(file) else (file, ())
+    contents, notes = inflate(file, wanted_bytes, name, use) if is_gzip(file) else (file, ())
     if contents.size < wanted_bytes:
         raise FileError(
             name,
