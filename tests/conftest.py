@@ -1,9 +1,11 @@
-"""Shared fixtures: where real CTs lie; small chests, and a store made of them."""
+"""Shared fixtures: where real CTs lie; small chests, and a store made of them; a stand-in for a GPU."""
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from s3_server import Server, serve
@@ -63,3 +65,15 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     pytest.importorskip("moto")
     with serve(tmp_path_factory.mktemp("s3") / "server.log") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A stand-in for a GPU: the CUDA kernels, compiled by g++, on NumPy arrays."""
+    path = Path(__file__).parent / "cuda_on_cpu" / "shim.py"
+    spec = importlib.util.spec_from_file_location("cuda_on_cpu_shim", path)
+    assert spec is not None
+    assert spec.loader is not None
+    shim = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(shim)
+    yield from shim.device_on_cpu(tmp_path_factory.mktemp("cuda"))

@@ -13,7 +13,7 @@ from fastct import device
 FOLDER = Path(device.__file__).parent / "kernels" / "gpu"
 MODULES = sorted(path.stem for path in FOLDER.glob("*.cu"))
 GPUS = ("sm_80", "sm_90")  # A100; H100 and H200
-# Registers for each thread by the start of a kernel's name. 64 of them let 1024 threads run on a
+# Registers for each thread by the (longest) start of a kernel's name. 64 of them let 1024 threads run on a
 # multiprocessor, enough to hide its memory; the askew readers do more arithmetic for each voxel.
 REGISTERS = {
     "map_volume": 40,
@@ -23,6 +23,21 @@ REGISTERS = {
     "count_lungs": 40,
     "histogram": 40,
     "project": 48,
+    "pack_": 40,
+    "unpack_label": 40,
+    "dilate": 40,
+    "erode": 40,
+    "count": 40,
+    "column_counts": 40,
+    "occupied": 32,
+    "accumulate": 40,
+    "pieces_": 40,
+    "holes_": 32,
+    "pairs_": 64,
+    "hull_": 48,
+    "cut_slices": 48,
+    "means_": 64,
+    "share_above": 64,
 }
 # Kernels that stream voxels, and the widest access that each must make.
 WIDE = {
@@ -75,8 +90,8 @@ def test_kernels_keep_to_their_registers(compiled, module, gpu):
     for kernel in found:
         name = kernel["kernel"]
         assert kernel["stack"] == kernel["stores"] == kernel["loads"] == "0", kernel
-        (budget,) = [limit for start, limit in REGISTERS.items() if name.startswith(start)]
-        assert int(kernel["registers"]) <= budget, kernel
+        start = max((start for start in REGISTERS if name.startswith(start)), key=len)
+        assert int(kernel["registers"]) <= REGISTERS[start], kernel
     assert ".local" not in ptx
 
 

@@ -155,8 +155,9 @@ def test_piece_histograms_of_every_other_pixel(drawn):
     hu = rng.integers(-1200, 300, mask.shape, dtype=np.int16)
     pieces = masks.find_pieces(packed(mask))
     expected = np.zeros((len(pieces), 128), np.int64)
-    rows = np.repeat(np.arange(len(pieces.starts) - 1), np.diff(pieces.starts))
-    for row, (x0, x1, piece) in zip(rows, pieces.runs.tolist(), strict=True):
+    runs, starts = pieces.parts
+    rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    for row, (x0, x1, piece) in zip(rows, runs.tolist(), strict=True):
         if row % mask.shape[1] % 2:
             continue  # every other row
         border = min(2, (x1 - x0 - 1) // 2)

@@ -1,10 +1,6 @@
 """The CUDA kernels, run by g++ or by a GPU, give what the CPU's kernels give, to the last bit."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,16 +22,6 @@ kinds = st.sampled_from(
     [("plain", "int16", dtype) for dtype in ("float32", "float16", "uint8", "int16")]
     + [("shifted", "int16", "float16"), ("flipped", "int16", "float32"), ("stepped", "uint8", "uint8")]
 )
-
-
-@pytest.fixture(scope="module")
-def gpu(tmp_path_factory):
-    """A stand-in for a GPU."""
-    path = Path(__file__).parent / "cuda_on_cpu" / "shim.py"
-    spec = importlib.util.spec_from_file_location("cuda_on_cpu_shim", path)
-    shim = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(shim)
-    yield from shim.device_on_cpu(tmp_path_factory.mktemp("cuda"))
 
 
 def random_volume(shape, seed, layout, dtype):

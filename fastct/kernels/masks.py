@@ -7,6 +7,7 @@ empty. Masks combine with &, | and ^ as arrays do, and are cut along z, y and wo
 from dataclasses import dataclass
 from functools import cached_property
 from math import floor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +24,14 @@ MEAN_FLOOR_HU, MEAN_BIN_HU = -1000, 4  # bins of the histograms of window means:
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """The connected pieces of a bit mask, as runs.
+    """The connected pieces of a bit mask, numbered in the order of their first pixels.
 
-    `runs` has a row (from, to, piece) a run, `to` excluded; `starts[z * rows + y]` is the first run of a row
-    of the mask; `table` has a row a piece.
+    `parts` are what the twin that found them knows them by, and lie where the mask lies; `table` has a row a
+    piece and lies on the host, as all tables of counts do: there it is decided what becomes of the pieces.
     """
 
     shape: tuple[int, int, int]
-    runs: NDArray[np.int32]
-    starts: NDArray[np.int32]
+    parts: tuple[NDArray[Any], ...]
     table: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -59,13 +59,13 @@ class Pieces:
 
     def paint(self, chosen: NDArray[np.bool_]) -> Bits:
         """The mask of the chosen pieces; `chosen` is (pieces,) bool."""
-        bits: Bits = home("masks", self.runs).paint(self, _flags(chosen))
+        bits: Bits = home("masks", self.parts[0]).paint(self, _flags(chosen))
         return bits
 
     def count_inside(self, mask: Bits) -> NDArray[np.int64]:
         """How many pixels of each piece are set in `mask`, a bit mask of the same shape."""
-        twin = home("masks", self.runs, mask)
-        counts: NDArray[np.int64] = twin.count_inside(self, np.ascontiguousarray(mask))
+        twin = home("masks", self.parts[0], mask)
+        counts: NDArray[np.int64] = twin.count_inside(self, _plain(mask))
         return counts
 
     def histograms(self, hu: NDArray[np.int16]) -> NDArray[np.int32]:
@@ -73,33 +73,38 @@ class Pieces:
 
         Two pixels at both ends of each run are left out: they hold partial volume.
         """
-        counts: NDArray[np.int32] = home("masks", self.runs, hu).histograms(self, hu)
+        counts: NDArray[np.int32] = home("masks", self.parts[0], hu).histograms(self, hu)
         return counts
 
     def overlaps(self) -> NDArray[np.int64]:
-        """Rows (upper piece, lower piece, pixels) for pieces of adjacent slices over each other."""
-        pairs: NDArray[np.int64] = home("masks", self.runs).overlaps(self)
+        """Rows (upper piece, lower piece, pixels), in order, for pieces of adjacent slices over each other."""
+        pairs: NDArray[np.int64] = home("masks", self.parts[0]).overlaps(self)
         return pairs
 
     def count_rings(
         self, wanted: NDArray[np.bool_], inner: NDArray[np.int32], outer: NDArray[np.int32], mask: Bits
     ) -> NDArray[np.int64]:
         """Around each wanted piece, between two shapes: (pieces, 2) pixels, and those set in `mask`."""
-        twin = home("masks", self.runs, mask)
-        counts: NDArray[np.int64] = twin.count_rings(self, _flags(wanted), (inner, outer), np.ascontiguousarray(mask))
+        twin = home("masks", self.parts[0], mask)
+        counts: NDArray[np.int64] = twin.count_rings(self, _flags(wanted), (inner, outer), _plain(mask))
         return counts
 
     def reach_down(self, wanted: NDArray[np.bool_], half_width: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Rows (upper piece, lower piece, pixels of the lower that the upper, grown by a shape, covers).
+        """Rows (upper piece, lower piece, pixels of the lower that the upper, grown by a shape, covers), in order.
 
         Only of wanted pieces, of adjacent slices.
         """
-        pairs: NDArray[np.int64] = home("masks", self.runs).reach_down(self, _flags(wanted), half_width)
+        pairs: NDArray[np.int64] = home("masks", self.parts[0]).reach_down(self, _flags(wanted), half_width)
         return pairs
 
 
 def _flags(chosen: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(chosen, dtype=bool).view(np.uint8)
+
+
+def _plain(mask: Bits) -> Bits:
+    """The mask in C order."""
+    return mask if mask.flags.c_contiguous else mask.copy()
 
 
 def disc(radius_mm: float, spacing_mm: tuple[float, float, float]) -> NDArray[np.int32]:
@@ -133,18 +138,18 @@ def pack_label(labels: NDArray[np.uint8], label: int = 0) -> Bits:
 
 def unpack_label(mask: Bits, label: int, out: NDArray[np.uint8]) -> None:
     """Write `label` into `out`, uint8 (z, y, x) at any strides, where the mask is set."""
-    home("masks", mask, out).unpack_label(np.ascontiguousarray(mask), label, out)
+    home("masks", mask, out).unpack_label(_plain(mask), label, out)
 
 
 def dilate(mask: Bits, half_width: NDArray[np.int32]) -> Bits:
     """Grow each slice by a shape such as `disc` makes."""
-    bits: Bits = home("masks", mask).dilate(np.ascontiguousarray(mask), half_width)
+    bits: Bits = home("masks", mask).dilate(_plain(mask), half_width)
     return bits
 
 
 def erode(mask: Bits, half_width: NDArray[np.int32]) -> Bits:
     """Shrink each slice by a shape such as `disc` makes; beyond the frame is empty."""
-    bits: Bits = home("masks", mask).erode(np.ascontiguousarray(mask), half_width)
+    bits: Bits = home("masks", mask).erode(_plain(mask), half_width)
     return bits
 
 
@@ -160,14 +165,13 @@ def close_slices(mask: Bits, half_width: NDArray[np.int32]) -> Bits:
 
 def count(mask: Bits) -> NDArray[np.int64]:
     """Set pixels of each slice."""
-    counts: NDArray[np.int64] = home("masks", mask).count(np.ascontiguousarray(mask))
+    counts: NDArray[np.int64] = home("masks", mask).count(_plain(mask))
     return counts
 
 
 def bounds(mask: Bits) -> tuple[slice, slice] | None:
     """Slices (y, words) of the frame that hold all of the mask; None where it is empty."""
-    flat = np.bitwise_or.reduce(mask, axis=0)
-    rows, words = (np.flatnonzero(flat.any(axis=axis)) for axis in (1, 0))
+    rows, words = (np.flatnonzero(marks) for marks in home("masks", mask).occupied(_plain(mask)))
     if not len(rows):
         return None
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(words[0]), int(words[-1]) + 1)
@@ -182,23 +186,29 @@ def columns_of(words: slice, columns: int) -> slice:
     return slice(words.start * WORD_BITS, min(words.stop * WORD_BITS, columns))
 
 
+def accumulate(mask: Bits, downwards: bool = False) -> Bits:
+    """What is set in each slice or in any below it; if `downwards`, in any above it."""
+    bits: Bits = home("masks", mask).accumulate(_plain(mask), downwards)
+    return bits
+
+
 def fill_holes(mask: Bits) -> Bits:
     """Fill what each slice encloses: background (4-connected) that does not reach the frame."""
-    bits: Bits = home("masks", mask).fill_holes(np.ascontiguousarray(mask))
+    bits: Bits = home("masks", mask).fill_holes(_plain(mask))
     return bits
 
 
 def column_counts(mask: Bits) -> NDArray[np.int64]:
     """Set pixels of each column of the frame, over all slices."""
-    counts: NDArray[np.int64] = home("masks", mask).column_counts(np.ascontiguousarray(mask))
+    counts: NDArray[np.int64] = home("masks", mask).column_counts(_plain(mask))
     return counts
 
 
 def find_pieces(mask: Bits, through_slices: bool = False) -> Pieces:
     """Connected pieces of each slice for itself (4-connected), or through all slices (26-connected)."""
-    found = home("masks", mask).find_pieces(np.ascontiguousarray(mask), through_slices)
+    parts, table = home("masks", mask).find_pieces(_plain(mask), through_slices)
     slices, rows, words = mask.shape
-    return Pieces((slices, rows, words), *found)
+    return Pieces((slices, rows, words), parts, table)
 
 
 def hull(right: Bits, left: Bits) -> tuple[Bits, Bits]:
@@ -207,7 +217,7 @@ def hull(right: Bits, left: Bits) -> tuple[Bits, Bits]:
     These lead from one lung to the other. Where a slice holds one lung only, they are all on its inner side:
     to large x from the right lung, to small x from the left.
     """
-    inside, chords = home("masks", right, left).hull(np.ascontiguousarray(right), np.ascontiguousarray(left))
+    inside, chords = home("masks", right, left).hull(_plain(right), _plain(left))
     return inside, chords
 
 
@@ -242,13 +252,13 @@ def mean_histograms(hu: NDArray[np.int16], mask: Bits, window: tuple[int, int]) 
     The mean is over the mask's pixels within `window` (y, x) pixels to each side, at most 2, in the slice,
     of HU held to -1000 .. 100; bin b starts at -1000 + 4 b HU.
     """
-    counts: NDArray[np.int32] = home("masks", hu, mask).mean_histograms(hu, np.ascontiguousarray(mask), window)
+    counts: NDArray[np.int32] = home("masks", hu, mask).mean_histograms(hu, _plain(mask), window)
     return counts
 
 
 def means_above(hu: NDArray[np.int16], mask: Bits, window: tuple[int, int], levels_hu: NDArray[np.int16]) -> Bits:
     """Bit masks (level, z, y, words) of where that mean exceeds a level; `levels_hu` is (level, y)."""
-    bits: Bits = home("masks", hu, mask).means_above(hu, np.ascontiguousarray(mask), window, levels_hu)
+    bits: Bits = home("masks", hu, mask).means_above(hu, _plain(mask), window, levels_hu)
     return bits
 
 
@@ -258,5 +268,5 @@ def share_above(part: Bits, whole: Bits, tenths: int, window: tuple[int, int]) -
     The neighbour slices count too, with weights 1 : 8 : 1. Only pixels of `whole` are set.
     """
     twin = home("masks", part, whole)
-    bits: Bits = twin.share(np.ascontiguousarray(part), np.ascontiguousarray(whole), tenths, window)
+    bits: Bits = twin.share(_plain(part), _plain(whole), tenths, window)
     return bits

@@ -61,6 +61,9 @@ static inline float __uint_as_float(unsigned bits) {
 #define __isGlobal(pointer) true
 #define __builtin_assume(fact) ((void)(fact))
 static inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+static inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
+static inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
+static inline int __clzll(long long bits) { return bits == 0 ? 64 : __builtin_clzll(bits); }
 
 // What rounding.h asks of the GPU's own instruction.
 static inline unsigned half_pair(float first, float second) {
@@ -74,6 +77,24 @@ template <class T>
 static inline T atomicAdd(T* address, T value) {
   const T old = *address;
   *address = old + value;
+  return old;
+}
+template <class T>
+static inline T atomicMin(T* address, T value) {
+  const T old = *address;
+  *address = min(old, value);
+  return old;
+}
+template <class T>
+static inline T atomicMax(T* address, T value) {
+  const T old = *address;
+  *address = max(old, value);
+  return old;
+}
+template <class T>
+static inline T atomicCAS(T* address, T expected, T value) {
+  const T old = *address;
+  if (old == expected) *address = value;
   return old;
 }
 
@@ -194,15 +215,16 @@ static inline void run_block(bool from_the_last) {
 #define __shfl_down_sync(mask, value, lanes) on_cpu::shuffled(value, on_cpu::current % on_cpu::WARP + (lanes))
 #define __shfl_xor_sync(mask, value, lanes) on_cpu::shuffled(value, (on_cpu::current % on_cpu::WARP) ^ (lanes))
 
-// Runs a kernel whose arguments are pointers and whole numbers: they all pass in whole registers.
-extern "C" void run_kernel(void* kernel, const unsigned* launch, const uint64_t* a, int waits, int from_the_last) {
-  static uint64_t arguments[6];
-  static void (*entry)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
+// Runs a kernel whose arguments are pointers and whole numbers: each passes in a whole register or place of the
+// stack, and what a kernel has no use for does it no harm.
+extern "C" void run_kernel(void* kernel, const unsigned* launch, const uint64_t* arguments, int waits,
+                           int from_the_last) {
+  static const uint64_t* a;
+  static void (*entry)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
+                       uint64_t, uint64_t, uint64_t);
   entry = reinterpret_cast<decltype(entry)>(kernel);
-  std::memcpy(arguments, a, sizeof arguments);
-  on_cpu::kernel_body = [] {
-    entry(arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
-  };
+  a = arguments;
+  on_cpu::kernel_body = [] { entry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11]); };
   gridDim = {launch[0]};
   blockDim = {launch[1], launch[2]};
   on_cpu::fibers.resize(launch[1] * launch[2]);

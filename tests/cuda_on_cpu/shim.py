@@ -31,7 +31,7 @@ class CompiledModule:
 
     def run(self, kernel, blocks, threads, arguments, from_the_last):
         """Run a launch; arrays pass as their addresses."""
-        words = (ctypes.c_uint64 * 6)(
+        words = (ctypes.c_uint64 * 12)(
             *(item.ctypes.data if isinstance(item, np.ndarray) else int(item) for item in arguments)
         )
         entry = ctypes.cast(getattr(self.library, kernel), ctypes.c_void_p)

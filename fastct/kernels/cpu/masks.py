@@ -66,36 +66,53 @@ def column_counts(mask: Bits) -> NDArray[np.int64]:
     return out
 
 
-def find_pieces(mask: Bits, through: bool) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+def occupied(mask: Bits) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    flat = np.bitwise_or.reduce(mask, axis=0)
+    return flat.any(axis=1), flat.any(axis=0)
+
+
+def accumulate(mask: Bits, downwards: bool) -> Bits:
+    step = -1 if downwards else 1
+    bits: Bits = np.bitwise_or.accumulate(mask[::step], axis=0)[::step]
+    return bits
+
+
+def find_pieces(mask: Bits, through: bool) -> tuple[tuple[NDArray[np.int32], NDArray[np.int32]], NDArray[np.int64]]:
+    """The pieces' runs, a row (from, to, piece) each, the first run of each row of the mask, and the table."""
     slices, rows, _ = mask.shape
     runs = np.empty((loops.count_runs(mask), 3), np.int32)
     starts = np.empty(slices * rows + 1, np.int32)
     loops.find_runs(mask, runs, starts)
     table = np.empty((loops.label(runs, starts, slices, through), MEASURES), np.int64)
     loops.measure(runs, starts, slices, table)
-    return runs, starts, table
+    return (runs, starts), table
+
+
+def _runs(pieces: "Pieces") -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    runs, starts = pieces.parts
+    return runs, starts
 
 
 def paint(pieces: "Pieces", chosen: NDArray[np.uint8]) -> Bits:
     out = np.zeros(pieces.shape, np.uint64)
-    loops.paint(pieces.runs, pieces.starts, chosen, out)
+    loops.paint(*_runs(pieces), chosen, out)
     return out
 
 
 def count_inside(pieces: "Pieces", mask: Bits) -> NDArray[np.int64]:
     counts = np.zeros(len(pieces), np.int64)
-    loops.count_inside(pieces.runs, pieces.starts, mask, counts)
+    loops.count_inside(*_runs(pieces), mask, counts)
     return counts
 
 
 def histograms(pieces: "Pieces", hu: NDArray[np.int16]) -> NDArray[np.int32]:
     counts = np.zeros((len(pieces), BINS), np.int32)
-    loops.histograms(pieces.runs, pieces.starts, hu, counts)
+    loops.histograms(*_runs(pieces), hu, counts)
     return counts
 
 
 def overlaps(pieces: "Pieces") -> NDArray[np.int64]:
-    return _triples(loops.overlaps(pieces.runs, pieces.starts, pieces.shape[0]))
+    return _triples(loops.overlaps(*_runs(pieces), pieces.shape[0]))
 
 
 def count_rings(
@@ -105,19 +122,19 @@ def count_rings(
     mask: Bits,
 ) -> NDArray[np.int64]:
     counts = np.zeros((len(pieces), 2), np.int64)
-    loops.count_rings((pieces.runs, pieces.starts, pieces.table), wanted, shapes, mask, counts)
+    loops.count_rings((*_runs(pieces), pieces.table), wanted, shapes, mask, counts)
     return counts
 
 
 def reach_down(pieces: "Pieces", wanted: NDArray[np.uint8], half_width: NDArray[np.int32]) -> NDArray[np.int64]:
     slices, _, words = pieces.shape
-    parts = (pieces.runs, pieces.starts, pieces.table)
-    return _triples(loops.reach_down(parts, wanted, half_width, slices, words))
+    return _triples(loops.reach_down((*_runs(pieces), pieces.table), wanted, half_width, slices, words))
 
 
 def _triples(overlaps: bytes) -> NDArray[np.int64]:
-    """Rows (upper, lower, pixels) of overlaps as C++ lays them out."""
+    """Rows (upper, lower, pixels) of overlaps, which C++ lays out as it meets them, in order."""
     found = np.frombuffer(overlaps, [("upper", "i4"), ("lower", "i4"), ("pixels", "i8")])
+    found = found[np.lexsort((found["lower"], found["upper"]))]
     return np.stack([found["upper"], found["lower"], found["pixels"]], axis=1).astype(np.int64)
 
 

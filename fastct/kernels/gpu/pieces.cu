@@ -1,0 +1,235 @@
+// Connected pieces of bit rows on a GPU: labels for all runs of a stack of slices, holes, measures and counts.
+#include "table.h"
+#include "bitrows.h"
+#include "pieces.h"
+
+const int MEASURES = 7;  // of a piece: first slice, area, y0, y1, x0, x1, sum of twice the x of its pixels
+const int BINS = 128, BIN_FLOOR_HU = -1024, BIN_SHIFT = 3, BORDER = 2;  // histograms(), as in src_ext/pieces.h
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    pieces_start(const word* __restrict__ mask, int words, int n, int* __restrict__ labels) {
+  const int at = thread_index();
+  if (at >= n) {
+    return;
+  }
+  for (word starts = run_starts(mask, at, at % words); starts != 0; starts &= starts - 1) {
+    const int slot = slot_at(at, lowest_bit(starts));
+    labels[slot] = slot;
+  }
+}
+
+// Joins the runs of word `at` with those of a word of another row whose pixels lie `shift` to their right.
+__device__ __forceinline__ void join_words(const Runs& runs, int at, int other, int w, int shift) {
+  const word own = runs.mask[at], left = before_it(runs.mask, other, w), here = runs.mask[other];
+  const word right = w + 1 < runs.words ? runs.mask[other + 1] : 0;
+  const word shifted = shift == 0 ? here : shift < 0 ? here << 1 | left : here >> 1 | right << 63;
+  word shared = own & shifted;
+  if (shift == 0 && (before_it(runs.mask, at, w) & left) != 0) {
+    shared &= shared + 1;  // what goes on from the word before has been joined there
+  }
+  for_parts(shared, [&](word part) {
+    const int bit = lowest_bit(part), across = bit + shift;
+    const int step = across < 0 ? -1 : across >= WORD_BITS ? 1 : 0;
+    const int their = slot_of(runs.mask, other + step, w + step, across - step * WORD_BITS);
+    join_sets(runs.labels, slot_of(runs.mask, at, w, bit), their);
+  });
+}
+
+// Joins the runs of each word with those that they touch in rows before: in the slice by their sides, or, if
+// `is_through`, in it and in the slice below by sides, edges and corners.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    pieces_join(const word* __restrict__ mask, int rows, int words, int n, int is_through, int* labels) {
+  const int at = thread_index();
+  if (at >= n || mask[at] == 0) {
+    return;
+  }
+  const Runs runs = {mask, labels, rows, words};
+  const int w = at % words, y = at / words % rows;
+  if (y > 0) {
+    for (int shift = -is_through; shift <= is_through; ++shift) {
+      join_words(runs, at, at - words, w, shift);
+    }
+  }
+  if (is_through == 0 || at < rows * words) {
+    return;
+  }
+  for (int dy = y > 0 ? -1 : 0; dy <= 1 && y + dy < rows; ++dy) {
+    for (int shift = -1; shift <= 1; ++shift) {
+      join_words(runs, at, at + (dy - rows) * words, w, shift);
+    }
+  }
+}
+
+// Leads every run to its piece's first one, and counts the first ones of each row.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    pieces_settle(const word* __restrict__ mask, int words, int n, int* labels, int* __restrict__ counts) {
+  const int at = thread_index();
+  if (at >= n) {
+    return;
+  }
+  int firsts = 0;
+  for (word starts = run_starts(mask, at, at % words); starts != 0; starts &= starts - 1) {
+    const int slot = slot_at(at, lowest_bit(starts)), root = find_root(labels, slot);
+    labels[slot] = root;
+    firsts += root == slot;
+  }
+  if (firsts != 0) {
+    atomicAdd(counts + at / words, firsts);
+  }
+}
+
+// Numbers the pieces in the order of their first runs, `ends` being the sums of all rows' counts so far, and
+// begins their measures. From now on a label that is a number is its complement: -1 for piece 0.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    pieces_number(const word* __restrict__ mask, int rows, int words, int n_rows, const int* __restrict__ counts,
+                  const int* __restrict__ ends, int* __restrict__ labels, int64* __restrict__ table) {
+  const int row = thread_index();
+  if (row >= n_rows || counts[row] == 0) {
+    return;
+  }
+  int number = ends[row] - counts[row];
+  for (int w = 0; w < words; ++w) {
+    const int at = row * words + w;
+    for (word starts = run_starts(mask, at, w); starts != 0; starts &= starts - 1) {
+      const int bit = lowest_bit(starts), slot = slot_at(at, bit);
+      if (labels[slot] != slot) {
+        continue;
+      }
+      labels[slot] = ~number;
+      int64* measures = table + (int64)number * MEASURES;
+      const int64 y = row % rows, x = w * WORD_BITS + bit;
+      measures[0] = row / rows;
+      measures[1] = 0;
+      measures[2] = y;
+      measures[3] = y;
+      measures[4] = x;
+      measures[5] = x;
+      measures[6] = 0;
+      ++number;
+    }
+  }
+}
+
+// Gives every run its piece's number, and adds it to the piece's measures.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    pieces_measure(const word* __restrict__ mask, int rows, int words, int n, int* labels,
+                   int64* __restrict__ table) {
+  const int at = thread_index();
+  if (at >= n) {
+    return;
+  }
+  const int w = at % words;
+  const int64 y = at / words % rows;
+  for (word starts = run_starts(mask, at, w); starts != 0; starts &= starts - 1) {
+    const int bit = lowest_bit(starts), slot = slot_at(at, bit);
+    int label = labels[slot];
+    if (label >= 0) {
+      label = labels[label];
+      labels[slot] = label;
+    }
+    const int64 from = w * WORD_BITS + bit, to = walk_on(mask, at, w, words, bit);
+    int64* measures = table + (int64)~label * MEASURES;
+    atomicAdd(reinterpret_cast<uint64*>(measures + 1), (uint64)(to - from));
+    atomicMin(measures + 2, y);
+    atomicMax(measures + 3, y + 1);
+    atomicMin(measures + 4, from);
+    atomicMax(measures + 5, to);
+    atomicAdd(reinterpret_cast<uint64*>(measures + 6), (uint64)((to - from) * (to + from - 1)));
+  }
+}
+
+// Of runs that are gaps between pixels: those that reach the frame put their piece outside, marked by -1.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    holes_mark(const word* __restrict__ gaps, int rows, int words, int n, int* labels) {
+  const int at = thread_index();
+  if (at >= n) {
+    return;
+  }
+  const int w = at % words, y = at / words % rows;
+  word reaching = gaps[at];
+  if (y > 0 && y < rows - 1) {
+    reaching &= (w == 0 ? (word)1 : 0) | (w == words - 1 ? (word)1 << 63 : 0);
+  }
+  for_parts(reaching, [&](word part) {
+    const int root = labels[slot_of(gaps, at, w, lowest_bit(part))];
+    if (root >= 0) {
+      labels[root] = -1;
+    }
+  });
+}
+
+// The mask with all gaps that are not outside.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    holes_fill(const word* __restrict__ gaps, int words, int n, const int* __restrict__ labels,
+               word* __restrict__ out) {
+  const int at = thread_index();
+  if (at >= n) {
+    return;
+  }
+  word outside = 0;
+  for_parts(gaps[at], [&](word part) {
+    const int root = labels[slot_of(gaps, at, at % words, lowest_bit(part))];
+    outside |= root < 0 || labels[root] < 0 ? part : 0;
+  });
+  out[at] = ~outside;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    pieces_paint(const word* __restrict__ mask, int words, int n, const int* __restrict__ labels,
+                 const unsigned char* __restrict__ chosen, word* __restrict__ out) {
+  const int at = thread_index();
+  if (at >= n) {
+    return;
+  }
+  word painted = 0;
+  for_parts(mask[at], [&](word part) {
+    const int label = labels[slot_of(mask, at, at % words, lowest_bit(part))];
+    painted |= chosen[~label] != 0 ? part : 0;
+  });
+  out[at] = painted;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    pieces_count_inside(const word* __restrict__ mask, int words, int n, const int* __restrict__ labels,
+                        const word* __restrict__ other, uint64* __restrict__ counts) {
+  const int at = thread_index();
+  if (at >= n || (mask[at] & other[at]) == 0) {
+    return;
+  }
+  for_parts(mask[at], [&](word part) {
+    const int inside = __popcll(part & other[at]);
+    if (inside != 0) {
+      const int label = labels[slot_of(mask, at, at % words, lowest_bit(part))];
+      atomicAdd(counts + ~label, (uint64)inside);
+    }
+  });
+}
+
+// HU histograms of pieces, of every other row and pixel, without the ends of runs, which hold partial volume.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    pieces_histograms(const Volume* __restrict__ table, int count, const word* __restrict__ mask, int words,
+                      const int* __restrict__ labels, int* __restrict__ counts) {
+  const Volume& own = row_of(table, count);
+  const int unit = (int)(blockIdx.x - own.first_block) * THREADS + threadIdx.x, row = unit / words;
+  const int w = unit % words, y = row % own.shape[1], z = row / own.shape[1];
+  const int at = own.first_slice * own.shape[1] * words + unit;
+  if (z >= own.shape[0] || y % 2 != 0 || mask[at] == 0) {
+    return;
+  }
+  const short* voxels = global(static_cast<const short*>(own.voxels)) + z * own.strides[0] + y * own.strides[1];
+  for_parts(mask[at], [&](word part) {
+    int first = at;
+    int first_w = w;
+    const int bit = lowest_bit(part), start = walk_back(mask, &first, &first_w, bit);
+    const int from = first_w * WORD_BITS + start, to = walk_on(mask, at, w, words, bit);
+    const int border = min(BORDER, (to - from - 1) / 2);
+    const int last = min(min(to - border, own.shape[2]), w * WORD_BITS + bit + __popcll(part));
+    int* bins = counts + (int64)~labels[slot_at(first, start)] * BINS;
+    int x = max(from + border, w * WORD_BITS + bit);
+    x += (x - from - border) % 2;
+    for (; x < last; x += 2) {
+      const int bin = (voxels[x * own.strides[2]] - BIN_FLOOR_HU) >> BIN_SHIFT;
+      atomicAdd(bins + max(0, min(bin, BINS - 1)), 1);
+    }
+  });
+}

@@ -1,0 +1,134 @@
+"""Connected pieces of bit rows on a GPU: labels stay there, tables of measures and counts come to the host."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastct import device
+from fastct.kernels.gpu.stacks import THREADS, over_words, volume_table
+
+if TYPE_CHECKING:
+    from fastct.kernels.masks import Pieces
+
+SLOTS = 32  # of a word: places where runs may start
+MEASURES = 7  # of a piece
+BINS = 128
+PLACES = 4  # of a table of pairs, for each piece, to begin with
+
+
+def fill_holes(mask: Any) -> Any:
+    """As the CPU's twin."""
+    gaps, out = ~mask, device.empty_beside(mask, mask.shape, np.uint64)
+    labels, _ = _join_runs(gaps, through=False)
+    _, rows, words = map(np.int32, mask.shape)
+    over_words("pieces", "holes_mark", mask, (gaps, rows, words, np.int32(mask.size), labels))
+    over_words("pieces", "holes_fill", mask, (gaps, words, np.int32(mask.size), labels, out))
+    return out
+
+
+def find_pieces(mask: Any, through: bool) -> tuple[tuple[Any, Any, Any], Any]:
+    """As the CPU's twin; what is kept are the mask, a label for each of its runs, and the table on the GPU."""
+    slices, rows, words = mask.shape
+    labels, counts = _join_runs(mask, through)
+    ends = counts.cumsum(dtype=np.int32)
+    table = device.empty_beside(mask, (int(device.to_host(ends[-1:])[0]), MEASURES), np.int64)
+    sizes = (np.int32(rows), np.int32(words))
+    arguments = (mask, *sizes, np.int32(slices * rows), counts, ends, labels, table)
+    device.launch("pieces", "pieces_number", -(-slices * rows // THREADS[0]), THREADS, arguments, beside=mask)
+    over_words("pieces", "pieces_measure", mask, (mask, *sizes, np.int32(mask.size), labels, table))
+    return (mask, labels, table), device.to_host(table)
+
+
+def _join_runs(mask: Any, through: bool) -> tuple[Any, Any]:
+    """A label for each run, that of its piece's first one, and how many of these each row has."""
+    slices, rows, words = mask.shape
+    n = np.int32(mask.size)
+    labels = device.empty_beside(mask, (mask.size, SLOTS), np.int32)
+    counts = device.zeros_beside(mask, (slices * rows,), np.int32)
+    over_words("pieces", "pieces_start", mask, (mask, np.int32(words), n, labels))
+    over_words("pieces", "pieces_join", mask, (mask, np.int32(rows), np.int32(words), n, np.int32(through), labels))
+    over_words("pieces", "pieces_settle", mask, (mask, np.int32(words), n, labels, counts))
+    return labels, counts
+
+
+def paint(pieces: "Pieces", chosen: Any) -> Any:
+    """As the CPU's twin."""
+    mask, labels, _ = pieces.parts
+    out = device.empty_beside(mask, mask.shape, np.uint64)
+    over_words(
+        "pieces", "pieces_paint", mask, (mask, np.int32(mask.shape[2]), np.int32(mask.size), labels, chosen, out)
+    )
+    return out
+
+
+def count_inside(pieces: "Pieces", other: Any) -> Any:
+    """As the CPU's twin."""
+    mask, labels, _ = pieces.parts
+    counts = device.zeros_beside(mask, (len(pieces),), np.int64)
+    arguments = (mask, np.int32(mask.shape[2]), np.int32(mask.size), labels, other, counts)
+    over_words("pieces", "pieces_count_inside", mask, arguments)
+    return device.to_host(counts)
+
+
+def histograms(pieces: "Pieces", hu: Any) -> Any:
+    """As the CPU's twin."""
+    mask, labels, _ = pieces.parts
+    counts = device.zeros_beside(mask, (len(pieces), BINS), np.int32)
+    table, blocks = volume_table(hu, mask.shape[2])
+    arguments = (*table, mask, np.int32(mask.shape[2]), labels, counts)
+    device.launch("pieces", "pieces_histograms", blocks, THREADS, arguments, beside=mask)
+    return device.to_host(counts)
+
+
+def overlaps(pieces: "Pieces") -> Any:
+    """As the CPU's twin."""
+    mask, labels, _ = pieces.parts
+    plane, n = np.int32(mask.shape[1] * mask.shape[2]), np.int32(mask.size)
+
+    def find(table: tuple[Any, ...]) -> None:
+        arguments = (mask, plane, np.int32(mask.shape[2]), n, labels, *table)
+        over_words("pairs", "pairs_overlaps", mask, arguments)
+
+    return _pairs(mask, len(pieces), find)
+
+
+def count_rings(pieces: "Pieces", wanted: Any, shapes: tuple[Any, Any], other: Any) -> Any:
+    """As the CPU's twin."""
+    mask, labels, table = pieces.parts
+    counts = device.zeros_beside(mask, (len(pieces), 2), np.int64)
+    chosen = np.flatnonzero(wanted).astype(np.int32)
+    sizes = [(shape, np.int32(len(shape))) for shape in shapes]
+    arguments = (mask, *map(np.int32, mask.shape[1:]), labels, table, chosen, *sizes[0], *sizes[1], other, counts)
+    if len(chosen):
+        device.launch("pairs", "pairs_rings", len(chosen), THREADS, arguments, beside=mask)
+    return device.to_host(counts)
+
+
+def reach_down(pieces: "Pieces", wanted: Any, half_width: Any) -> Any:
+    """As the CPU's twin."""
+    mask, labels, table = pieces.parts
+    chosen = np.flatnonzero(wanted).astype(np.int32)
+
+    def find(places: tuple[Any, ...]) -> None:
+        own = (mask, *map(np.int32, mask.shape[1:]), labels, table, chosen, wanted)
+        if len(chosen):
+            arguments = (*own, half_width, np.int32(len(half_width)), *places)
+            device.launch("pairs", "pairs_below", len(chosen), THREADS, arguments, beside=mask)
+
+    return _pairs(mask, len(chosen), find)
+
+
+def _pairs(mask: Any, pieces: int, find: Any) -> Any:
+    """Rows (upper piece, lower piece, pixels) in their order, from an open table that is made larger until they fit."""
+    places = 1 << (PLACES * pieces + 1).bit_length()
+    while True:
+        keys = device.zeros_beside(mask, (places + 1,), np.int64)
+        pixels = device.zeros_beside(mask, (places,), np.int64)
+        find((keys, pixels, np.int64(places)))
+        used = keys[:-1] != 0
+        found = [device.to_host(part) for part in (keys[-1:], keys[:-1][used], pixels[used])]
+        if not found[0][0]:
+            order = np.argsort(found[1])
+            upper, lower = np.divmod(found[1][order] - 1, 1 << 32)
+            return np.stack([upper, lower, found[2][order]], axis=1)
+        places *= 4
