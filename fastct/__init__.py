@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastct import codecs as codecs
     from fastct import errors as errors
+    from fastct.dataset import Dataset as Dataset
     from fastct.geometry import Geometry as Geometry
     from fastct.kernels.gather import resample as resample
     from fastct.kernels.gather import window as window
     from fastct.lesions import lesion_fraction as lesion_fraction
     from fastct.lesions import opacity_mask as opacity_mask
     from fastct.lesions import severity as severity
+    from fastct.loader import Loader as Loader
     from fastct.lungs import lung_mask as lung_mask
     from fastct.nifti import Volume as Volume
     from fastct.nifti import read_nifti as read_nifti
@@ -36,9 +38,10 @@ _HOMES = {
     "score": "pipeline",
     "verify": "verification",
     "open": "store",
+    "Dataset": "dataset",
+    "Loader": "loader",
 }
 _MODULES = ("codecs", "errors")
-_WAITING = ("Dataset", "Loader")
 __all__ = [*_HOMES, *_MODULES]
 
 if not TYPE_CHECKING:
@@ -47,9 +50,6 @@ if not TYPE_CHECKING:
         """Import a public name on first use, so that `import fastct` stays quick."""
         if name in _MODULES:
             return import_module(f"fastct.{name}")
-        if name in _WAITING:
-            errors = import_module("fastct.errors")
-            raise errors.NotReadyError(f"fastct.{name}", "the loader waits for issue 6", "Read patches with Study.read")
         if name not in _HOMES:
             raise AttributeError(f"module 'fastct' has no attribute {name!r}")
         value = getattr(import_module(f"fastct.{_HOMES[name]}"), name)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct.errors import FileError
+from fastct.foreground import write_foreground
 from fastct.mosmed import Study as Source
 from fastct.nifti import Source as Loaded
 from fastct.nifti import Volume, load_source, mask_of, read_nifti_bytes
@@ -17,7 +18,7 @@ from fastct.options import ConvertOptions, fingerprint
 from fastct.publish import checksums, convert_settings, study_files
 from fastct.records import Record, Row, known_record
 from fastct.storage import Storage, open_storage
-from fastct.store import holds, study_folder
+from fastct.store import IMAGE, SHARD, holds, study_folder
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ def convert_study(task: ConvertTask) -> Record:
             row=_row(read.volume, "" if read.lesion is None else "mask"),
         )
         publishing.result()
+    if read.lesion is not None:
+        shard = published[f"labels/lesion/{IMAGE}/{SHARD}"]
+        write_foreground(storage, source.study_id, "lesion", read.lesion, shard)
     return record
 
 

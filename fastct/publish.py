@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastct import __version__, ome, shards
 from fastct._ext.shard import crc32c
+from fastct.foreground import write_foreground
 from fastct.geometry import Geometry
 from fastct.nifti import Volume
 from fastct.options import ConvertOptions, fingerprint
@@ -101,6 +102,8 @@ def write_labels(
     files |= {key: text for key, text in texts.items() if key.rpartition("/")[0] in {*written, ""}}
     for key, payload_bytes in files.items():
         storage.write(f"{study.folder}/{key}", payload_bytes)
+    for name, voxels in labels.items():
+        write_foreground(storage, study.study_id, name, voxels, files[f"labels/{name}/0/{SHARD}"])
     return files
 
 

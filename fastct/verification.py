@@ -9,6 +9,7 @@ from typing import Any
 from fastct import ome, shards
 from fastct._ext.shard import crc32c
 from fastct.errors import FastctError, StoreError
+from fastct.foreground import check_foreground, foreground_key
 from fastct.geometry import Geometry
 from fastct.publish import as_json
 from fastct.records import RECORDS, TABLE, Record, read_record, read_records, record_ids, table_text
@@ -129,9 +130,15 @@ def _check_array(
     if tuple(document["shape"]) != geometry.shape:
         yield Fault(study_id, key, f"its shape is {document['shape']}, the image's is {list(geometry.shape)}")
     try:
-        shards.check_shard(storage.view(f"{key}/{SHARD}"), document)
+        shard = storage.view(f"{key}/{SHARD}")
+        shards.check_shard(shard, document)
     except (FastctError, ValueError) as error:
         yield Fault(study_id, f"{key}/{SHARD}", str(error))
+        return
+    label = path.removeprefix("labels/").removesuffix(f"/{IMAGE}")
+    finding = check_foreground(storage, study_id, label, shard) if path != IMAGE else ""
+    if finding:
+        yield Fault(study_id, foreground_key(label, study_id), finding)
 
 
 def _check_top(storage: Storage, store: Store) -> Iterator[Fault]:

@@ -1,0 +1,20 @@
+# Patches out of shards of ctpack chunks; see fastct/patches.py for the face.
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastct._ext import BytesLike
+
+Triple = tuple[int, int, int]
+Flags = tuple[bool, bool, bool]
+
+def read_patch(
+    shard: BytesLike,
+    index: NDArray[np.uint64],
+    layout: tuple[Triple, Triple, int],
+    box: tuple[Triple, Flags],
+    values: tuple[float, ...],
+    out: NDArray[Any],
+    portable: bool = False,
+) -> tuple[int, str] | None: ...
