@@ -118,8 +118,26 @@ inline size_t zero_to(uint8_t* out, size_t from, size_t to) {
     return to;
 }
 
-// Bodies are packed where they come to lie if no plane is constant, and moved up otherwise.
-inline size_t encode_packed(const int16_t* voxels, const Planes& planes, uint8_t* out, Scratch& scratch,
+// What is encoded: rows are contiguous and aligned to voxel_bytes.
+struct Source {
+    Shape shape;
+    size_t voxel_bytes;
+    const uint8_t* voxels;
+    ptrdiff_t plane_bytes, row_bytes;  // of the shape's planes
+
+    const uint8_t* row(const Planes& planes, size_t y) const {  // counted through all planes
+        return voxels + ptrdiff_t(y / planes.height) * plane_bytes + ptrdiff_t(y % planes.height) * row_bytes;
+    }
+};
+
+inline Source contiguous_source(const Shape& shape, size_t voxel_bytes, const uint8_t* voxels) {
+    const Planes planes = shape.planes();
+    const ptrdiff_t row_bytes = ptrdiff_t(planes.width * voxel_bytes);
+    return {shape, voxel_bytes, voxels, ptrdiff_t(planes.height) * row_bytes, row_bytes};
+}
+
+// Bodies are packed where they come to lie if no plane is level, and moved up otherwise.
+inline size_t encode_packed(const Source& source, const Planes& planes, uint8_t* out, Scratch& scratch,
                             bool portable) {
     const Kernels& kernels = choose(portable);
     const size_t flags_at = 2 * planes.count, widths_at = align4(flags_at + (planes.count + 7) / 8);
@@ -127,12 +145,13 @@ inline size_t encode_packed(const int16_t* voxels, const Planes& planes, uint8_t
     const size_t body_room = align4(widths_at + planes.count * planes.width_bytes());
     size_t widths_end = widths_at, body_end = body_room;
     for (size_t z = 0; z < planes.count; ++z) {
-        const int16_t* plane = voxels + z * planes.height * planes.width;
-        std::memcpy(out + 2 * z, plane, 2);
-        if (!kernels.residuals(plane, planes, scratch.plane)) continue;
-        out[flags_at + z / 8] |= uint8_t(1u << (z % 8));
+        const VoxelRows rows{source.row(planes, z * planes.height), source.row_bytes};
+        std::memcpy(out + 2 * z, rows.first, 2);
         zero_to(out, widths_end, widths_end + planes.width_bytes());
-        body_end += kernels.pack(planes, scratch.plane, out + widths_end, out + body_end);
+        const size_t n_body = kernels.encode(rows, planes, scratch.plane, out + widths_end, out + body_end);
+        if (n_body == 0) continue;
+        out[flags_at + z / 8] |= uint8_t(1u << (z % 8));
+        body_end += n_body;
         widths_end += planes.width_bytes();
     }
     const size_t body_at = zero_to(out, widths_end, align4(widths_end));
@@ -153,16 +172,15 @@ inline size_t run_length(const uint8_t* p, size_t n) {
     return i;
 }
 
-inline void label_residuals(const uint8_t* voxels, const Planes& planes, std::vector<uint8_t>& residuals) {
+inline void label_residuals(const Source& source, const Planes& planes, std::vector<uint8_t>& residuals) {
     residuals.resize(planes.count * planes.height * planes.width);
-    for (size_t row = 0; row < planes.count * planes.height; ++row) {
-        const uint8_t* line = voxels + row * planes.width;
-        uint8_t* out = residuals.data() + row * planes.width;
-        if (row % planes.height == 0)
+    for (size_t y = 0; y < planes.count * planes.height; ++y) {
+        const uint8_t* line = source.row(planes, y);
+        uint8_t* out = residuals.data() + y * planes.width;
+        if (y % planes.height == 0)
             std::memcpy(out, line, planes.width);
         else
-            for (size_t x = 0; x < planes.width; ++x)
-                out[x] = uint8_t(line[x] - line[ptrdiff_t(x) - ptrdiff_t(planes.width)]);
+            for (size_t x = 0; x < planes.width; ++x) out[x] = uint8_t(line[x] - line[ptrdiff_t(x) - source.row_bytes]);
     }
 }
 
@@ -209,12 +227,6 @@ inline void write_header(const Shape& shape, size_t voxel_bytes, Method method, 
     std::memcpy(out + PREAMBLE_BYTES, shape.extent, 4 * shape.axes);
 }
 
-struct Source {
-    Shape shape;
-    size_t voxel_bytes;
-    const uint8_t* voxels;  // C order, aligned to voxel_bytes
-};
-
 inline size_t encode_constant(const Source& source, uint8_t* out) {
     write_header(source.shape, source.voxel_bytes, CONSTANT, 0, out);
     const size_t header = header_bytes(source.shape);
@@ -223,32 +235,40 @@ inline size_t encode_constant(const Source& source, uint8_t* out) {
     return header + 4;
 }
 
+inline bool is_constant(const Source& source, const Planes& planes) {
+    const size_t size = source.voxel_bytes, row_bytes = planes.width * size;
+    if (std::memcmp(source.voxels, source.voxels + size, row_bytes - size) != 0) return false;
+    for (size_t y = 1; y < planes.count * planes.height; ++y)
+        if (std::memcmp(source.voxels, source.row(planes, y), row_bytes) != 0) return false;
+    return true;
+}
+
+inline size_t encode_stored(const Source& source, const Planes& planes, uint8_t* out) {
+    write_header(source.shape, source.voxel_bytes, STORED, 0, out);
+    const size_t row_bytes = planes.width * source.voxel_bytes;
+    size_t end = header_bytes(source.shape);
+    for (size_t y = 0; y < planes.count * planes.height; ++y, end += row_bytes)
+        std::memcpy(out + end, source.row(planes, y), row_bytes);
+    return zero_to(out, end, align4(end));
+}
+
 // Encodes a chunk into `out`, which has room for `bound`; returns its length, a multiple of four.
 inline size_t encode(const Source& source, uint8_t* out, Scratch& scratch, bool portable) {
-    const size_t n_bytes = size_t(source.shape.voxels()) * source.voxel_bytes,
-                 header = header_bytes(source.shape);
-    if (n_bytes == 0 ||
-        std::memcmp(source.voxels, source.voxels + source.voxel_bytes, n_bytes - source.voxel_bytes) == 0)
-        return encode_constant(source, out);
     const Planes planes = source.shape.planes();
+    if (source.shape.voxels() == 0 || is_constant(source, planes)) return encode_constant(source, out);
+    const size_t header = header_bytes(source.shape), n_bytes = size_t(source.shape.voxels()) * source.voxel_bytes;
     size_t parameter = 0, n_payload = 0;
     if (source.voxel_bytes == 2) {
-        n_payload = encode_packed(reinterpret_cast<const int16_t*>(source.voxels), planes, out + header,
-                                  scratch, portable);
+        n_payload = encode_packed(source, planes, out + header, scratch, portable);
     } else {
-        label_residuals(source.voxels, planes, scratch.voxels);
+        label_residuals(source, planes, scratch.voxels);
         const Palette palette(scratch.voxels);
         parameter = palette.size - 1;
         n_payload = encode_runs(scratch.voxels, palette, out + header, n_bytes);
     }
-    if (n_payload && n_payload < align4(n_bytes)) {
-        write_header(source.shape, source.voxel_bytes, source.voxel_bytes == 2 ? PACKED : RUNS, parameter,
-                     out);
-        return header + n_payload;
-    }
-    write_header(source.shape, source.voxel_bytes, STORED, 0, out);
-    std::memcpy(out + header, source.voxels, n_bytes);
-    return zero_to(out, header + n_bytes, header + align4(n_bytes));
+    if (n_payload == 0 || n_payload >= align4(n_bytes)) return encode_stored(source, planes, out);
+    write_header(source.shape, source.voxel_bytes, source.voxel_bytes == 2 ? PACKED : RUNS, parameter, out);
+    return header + n_payload;
 }
 
 }  // namespace ctpack

@@ -16,10 +16,9 @@ cdef extern from "ctpack.h" namespace "ctpack" nogil:
         Chunk()
         Shape shape
         uint8_t voxel_bytes
-    cdef struct Source:
-        Shape shape
-        size_t voxel_bytes
-        const uint8_t* voxels
+    cdef cppclass Source:
+        Source()
+    Source contiguous_source(const Shape& shape, size_t voxel_bytes, const uint8_t* voxels)
     size_t c_bound "ctpack::bound"(const Shape& shape, size_t voxel_bytes)
     size_t c_encode "ctpack::encode"(
         const Source& source, uint8_t* out, Scratch& scratch, bint portable) except +
@@ -54,22 +53,21 @@ def bound(tuple shape, size_t voxel_bytes):
 def encode(voxels, tuple shape, out, bint portable=False):
     """Encode voxels (aligned, C order) of a shape into `out`, with room for `bound`; return the length."""
     cdef Py_buffer source, target
-    cdef Source chunk
+    cdef Shape extent = _shape(shape)
     cdef Scratch scratch
     cdef size_t length
-    chunk.shape = _shape(shape)
     PyObject_GetBuffer(voxels, &source, PyBUF_C_CONTIGUOUS)
     try:
         PyObject_GetBuffer(out, &target, PyBUF_WRITABLE)
         try:
-            chunk.voxel_bytes = source.itemsize
-            chunk.voxels = <const uint8_t*>source.buf
-            if chunk.voxel_bytes > 2 or chunk.shape.voxels() * chunk.voxel_bytes != <size_t>source.len:
+            if source.itemsize > 2 or extent.voxels() * source.itemsize != <size_t>source.len:
                 raise ValueError("the voxels are not of one or two bytes, or do not fill the shape")
-            if <size_t>target.len < c_bound(chunk.shape, chunk.voxel_bytes):
+            if <size_t>target.len < c_bound(extent, source.itemsize):
                 raise ValueError("the output has less room than the bound")
             with nogil:
-                length = c_encode(chunk, <uint8_t*>target.buf, scratch, portable)
+                length = c_encode(
+                    contiguous_source(extent, source.itemsize, <const uint8_t*>source.buf),
+                    <uint8_t*>target.buf, scratch, portable)
         finally:
             PyBuffer_Release(&target)
     finally:

@@ -202,40 +202,32 @@ FASTCT_AVX2 void restore_any(const PackedPlane& plane, const Rows& rows, PlaneSc
 
 // ---- encoding --------------------------------------------------------------------------------------------
 
-// Residuals of one row; returns their or, so that rows of zeros show.
-FASTCT_AVX2 __m256i residual_row(const int16_t* voxels, const int16_t* above, int16_t* edges, int16_t* out,
-                                 size_t width) {
-    __m256i before = _mm256_set1_epi16(voxels[0]), any = _mm256_setzero_si256();
+FASTCT_AVX2 void residual_row(const int16_t* voxels, const int16_t* above, int16_t* edges, int16_t* out,
+                              size_t width) {
+    __m256i before = _mm256_set1_epi16(voxels[0]);
     for (size_t x = 0; x < width; x += BLOCK) {
         const __m256i here = load_part(voxels + x, width - x), mask = inside(x, width);
         const __m256i left = _mm256_alignr_epi8(here, _mm256_permute2x128_si256(before, here, 0x21), 14);
         const __m256i edge =
             _mm256_xor_si256(_mm256_and_si256(_mm256_sub_epi16(here, left), mask), flipped());
-        __m256i residual = _mm256_and_si256(_mm256_sub_epi16(edge, expected_at(above + x)), mask);
-        if (x == 0) residual = _mm256_insert_epi16(residual, 0, 0);
         store(edges + x, edge);
-        store(out + x, residual);
-        any = _mm256_or_si256(any, residual);
+        store(out + x, _mm256_and_si256(_mm256_sub_epi16(edge, expected_at(above + x)), mask));
         before = here;
     }
-    return any;
 }
 
-FASTCT_AVX2 bool residuals(const int16_t* voxels, const Planes& planes, PlaneScratch& scratch) {
+FASTCT_AVX2 void residuals(const VoxelRows& rows, const Planes& planes, PlaneScratch& scratch) {
     scratch.fit(planes, INT16_MIN);
-    int16_t first = voxels[0], any_first = 0;
-    __m256i any = _mm256_setzero_si256();
-    for (size_t y = 0; y < planes.height; ++y, voxels += planes.width) {
+    int16_t first = *rows.at(0);
+    for (size_t y = 0; y < planes.height; ++y) {
+        const int16_t* voxels = rows.at(y);
         int16_t* out = scratch.residuals.data() + y * planes.width;
-        any = _mm256_or_si256(
-            any, residual_row(voxels, scratch.row(planes, y + 1), scratch.row(planes, y), out, planes.width));
+        residual_row(voxels, scratch.row(planes, y + 1), scratch.row(planes, y), out, planes.width);
         out[0] = int16_t(voxels[0] - first);
-        any_first |= out[0];
         first = voxels[0];
     }
     const size_t n = planes.height * planes.width;
     std::memset(scratch.residuals.data() + n, 0, 2 * (scratch.residuals.size() - n));
-    return any_first != 0 || !_mm256_testz_si256(any, any);
 }
 
 FASTCT_AVX2 uint32_t block_code(__m256i values) {
@@ -260,7 +252,7 @@ FASTCT_AVX2 __m256i pack16(__m256i values, uint32_t width) {
     return _mm256_blend_epi32(low64, _mm256_srl_epi64(second, count(table.from_four)), 0xCC);
 }
 
-FASTCT_AVX2 size_t pack(const Planes& planes, PlaneScratch& scratch, uint8_t* widths, uint8_t* body) {
+FASTCT_AVX2 size_t pack(const Planes& planes, const PlaneScratch& scratch, uint8_t* widths, uint8_t* body) {
     const BlockOrder order(planes);
     uint8_t* out = body;
     size_t block = 0;
@@ -281,6 +273,8 @@ FASTCT_AVX2 size_t pack(const Planes& planes, PlaneScratch& scratch, uint8_t* wi
 
 #include "ctpack_avx2_rows64.h"
 
+#include "ctpack_avx2_pack64.h"
+
 namespace ctpack::avx2 {
 
 FASTCT_AVX2 void restore(const PackedPlane& plane, const Rows& rows, PlaneScratch& scratch) {
@@ -290,7 +284,14 @@ FASTCT_AVX2 void restore(const PackedPlane& plane, const Rows& rows, PlaneScratc
     restore_strips(plane, rows, scratch);
 }
 
-inline constexpr Kernels KERNELS = {residuals, pack, restore};
+FASTCT_AVX2 size_t encode(const VoxelRows& rows, const Planes& planes, PlaneScratch& scratch, uint8_t* widths,
+                          uint8_t* body) {
+    if (planes.width == 64 && planes.height % 2 == 0) return encode_strip(rows, planes, widths, body);
+    residuals(rows, planes, scratch);
+    return pack(planes, scratch, widths, body);
+}
+
+inline constexpr Kernels KERNELS = {encode, restore};
 
 }  // namespace ctpack::avx2
 

@@ -85,11 +85,21 @@ struct Rows {
     }
 };
 
+// The voxels of a plane that is to be encoded.
+struct VoxelRows {
+    const uint8_t* first;  // aligned to int16
+    ptrdiff_t row_bytes;
+
+    const int16_t* at(size_t y) const {
+        return reinterpret_cast<const int16_t*>(first + ptrdiff_t(y) * row_bytes);
+    }
+};
+
 struct Kernels {
-    // Fills scratch.residuals; false where all of them are zero.
-    bool (*residuals)(const int16_t* voxels, const Planes& planes, PlaneScratch& scratch);
-    // Packs scratch.residuals; returns the bytes of the body. May write 16 bytes beyond them.
-    size_t (*pack)(const Planes& planes, PlaneScratch& scratch, uint8_t* widths, uint8_t* body);
+    // Sets a plane's widths, which were zero, and its body; returns the bytes of the body, 0 where every residual
+    // is zero. May write 16 bytes beyond them.
+    size_t (*encode)(const VoxelRows& rows, const Planes& planes, PlaneScratch& scratch, uint8_t* widths,
+                     uint8_t* body);
     // Decodes the wanted rows of a plane. May read 16 bytes beyond its body.
     void (*restore)(const PackedPlane& plane, const Rows& rows, PlaneScratch& scratch);
 };
@@ -112,24 +122,21 @@ inline int16_t expected(const int16_t* above) {
     return int16_t((((above[-1] + above[1] + 1) >> 1) + above[0] + 1) >> 1);
 }
 
-inline bool residuals(const int16_t* voxels, const Planes& planes, PlaneScratch& scratch) {
+inline void residuals(const VoxelRows& rows, const Planes& planes, PlaneScratch& scratch) {
     scratch.fit(planes, 0);
-    int16_t first = voxels[0], any = 0;
-    for (size_t y = 0; y < planes.height; ++y, voxels += planes.width) {
-        const int16_t* above = scratch.row(planes, y + 1);
+    int16_t first = *rows.at(0);
+    for (size_t y = 0; y < planes.height; ++y) {
+        const int16_t *voxels = rows.at(y), *above = scratch.row(planes, y + 1);
         int16_t *edges = scratch.row(planes, y), *out = scratch.residuals.data() + y * planes.width;
         for (size_t x = 1; x < planes.width; ++x) {
             edges[x] = int16_t(voxels[x] - voxels[x - 1]);
             out[x] = int16_t(edges[x] - expected(above + x));
-            any |= out[x];
         }
         out[0] = int16_t(voxels[0] - first);
-        any |= out[0];
         first = voxels[0];
     }
     const size_t n = planes.height * planes.width;
     std::memset(scratch.residuals.data() + n, 0, 2 * (scratch.residuals.size() - n));
-    return any != 0;
 }
 
 inline uint32_t block_code(const int16_t* low, const int16_t* high) {
@@ -149,7 +156,9 @@ inline void pack8(const int16_t* values, uint32_t width, uint8_t* out) {
     }
 }
 
-inline size_t pack(const Planes& planes, PlaneScratch& scratch, uint8_t* widths, uint8_t* body) {
+inline size_t encode(const VoxelRows& rows, const Planes& planes, PlaneScratch& scratch, uint8_t* widths,
+                     uint8_t* body) {
+    residuals(rows, planes, scratch);
     const BlockOrder order(planes);
     uint8_t* out = body;
     size_t block = 0;
@@ -205,7 +214,7 @@ inline void restore(const PackedPlane& plane, const Rows& rows, PlaneScratch& sc
     }
 }
 
-inline constexpr Kernels KERNELS = {residuals, pack, restore};
+inline constexpr Kernels KERNELS = {encode, restore};
 
 }  // namespace portable
 }  // namespace ctpack

@@ -79,10 +79,9 @@ inline void gather(const Volume& volume, const Grid& grid, const size_t* begin, 
     repeat(out, 0, (grid.chunk[0] - planes) * height * width, fill, size);
 }
 
-inline bool is_fill(const uint8_t* voxels, size_t n, const Volume& volume) {
-    const size_t size = volume.voxel_bytes;
-    return std::memcmp(voxels, &volume.fill, size) == 0 &&
-           std::memcmp(voxels, voxels + size, (n - 1) * size) == 0;
+inline bool is_fill(const ctpack::Source& source, const Volume& volume) {
+    return std::memcmp(source.voxels, &volume.fill, volume.voxel_bytes) == 0 &&
+           ctpack::is_constant(source, source.shape.planes());
 }
 
 inline size_t append_checksum(uint8_t* out, size_t begin, size_t end, bool portable) {
@@ -96,21 +95,42 @@ inline size_t bound(const Grid& grid, size_t voxel_bytes) {
            CHECKSUM_BYTES;
 }
 
+// Whether a chunk lies within the volume, so that it can be encoded where it is.
+inline bool is_inside(const Volume& volume, const Grid& grid, const size_t* begin) {
+    const ctpack::Planes own = grid.planes(), planes = grid.shape().planes();  // axes of length 1 are dropped
+    return own.count == planes.count && own.height == planes.height && own.width == planes.width &&
+           begin[0] + grid.chunk[0] <= volume.shape[0] && begin[1] + grid.chunk[1] <= volume.shape[1] &&
+           begin[2] + grid.chunk[2] <= volume.shape[2];
+}
+
+// The voxels of a chunk: those of the volume, or a copy in `room` with the rest made up.
+inline ctpack::Source source_of(const Volume& volume, const Grid& grid, const size_t* begin,
+                                std::vector<int16_t>& room) {
+    const size_t size = volume.voxel_bytes;
+    if (is_inside(volume, grid, begin))
+        return {grid.shape(), size,
+                volume.first + ptrdiff_t(begin[0]) * volume.plane_bytes + ptrdiff_t(begin[1]) * volume.row_bytes +
+                    begin[2] * size,
+                volume.plane_bytes, volume.row_bytes};
+    room.resize(grid.voxels());
+    uint8_t* copy = reinterpret_cast<uint8_t*>(room.data());
+    gather(volume, grid, begin, copy);
+    return ctpack::contiguous_source(grid.shape(), size, copy);
+}
+
 // Writes the shard of a volume to `out`, which has room for `bound`; returns its length.
 inline size_t encode_volume(const Volume& volume, const Grid& grid, uint8_t* out, bool portable) {
-    std::vector<int16_t> voxels(grid.voxels());  // int16 for its alignment
+    std::vector<int16_t> room;  // int16 for its alignment
     std::vector<Entry> index;
     index.reserve(grid.chunks());
     ctpack::Scratch scratch;
-    const ctpack::Source source{grid.shape(), volume.voxel_bytes,
-                                reinterpret_cast<const uint8_t*>(voxels.data())};
     size_t end = 0;
     for (size_t z = 0; z < grid.count[0]; ++z)
         for (size_t y = 0; y < grid.count[1]; ++y)
             for (size_t x = 0; x < grid.count[2]; ++x) {
                 const size_t begin[3] = {z * grid.chunk[0], y * grid.chunk[1], x * grid.chunk[2]};
-                gather(volume, grid, begin, reinterpret_cast<uint8_t*>(voxels.data()));
-                if (volume.omit_fill && is_fill(source.voxels, grid.voxels(), volume)) {
+                const ctpack::Source source = source_of(volume, grid, begin, room);
+                if (volume.omit_fill && is_fill(source, volume)) {
                     index.push_back({MISSING, MISSING});
                     continue;
                 }
