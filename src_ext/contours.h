@@ -117,6 +117,58 @@ inline void hull_slices(const word* right, const word* left, std::ptrdiff_t slic
         hull.draw(right + i, left + i, inside + i, chords + i);
 }
 
+// First and last set pixel of a row; false where it is empty.
+inline bool row_ends(const word* row, std::ptrdiff_t words, std::int64_t* x0, std::int64_t* x1) {
+    std::ptrdiff_t first = 0, last = words - 1;
+    while (first < words && !row[first]) ++first;
+    if (first == words) return false;
+    while (!row[last]) --last;
+    *x0 = first * WORD_BITS + __builtin_ctzll(row[first]);
+    *x1 = last * WORD_BITS + WORD_BITS - 1 - __builtin_clzll(row[last]);
+    return true;
+}
+
+// A direction in whole numbers: what a pixel along y, and along x, adds to a height.
+struct Direction {
+    std::int32_t y, x;
+};
+
+constexpr std::int64_t NO_HEIGHT = -(std::int64_t{1} << 40);
+
+// How far each slice reaches in each direction; NO_HEIGHT where it is empty.
+inline void heights(const word* mask, std::ptrdiff_t slices, std::ptrdiff_t rows, std::ptrdiff_t words,
+                    const Direction* directions, std::ptrdiff_t n, std::int64_t* out) {
+    std::fill(out, out + slices * n, NO_HEIGHT);
+    for (std::ptrdiff_t z = 0; z < slices; ++z)
+        for (std::ptrdiff_t y = 0; y < rows; ++y) {
+            std::int64_t x0, x1;
+            if (!row_ends(mask + (z * rows + y) * words, words, &x0, &x1)) continue;
+            for (std::ptrdiff_t d = 0; d < n; ++d) {
+                const std::int64_t along = std::max(x0 * directions[d].x, x1 * directions[d].x);
+                out[z * n + d] = std::max(out[z * n + d], y * directions[d].y + along);
+            }
+        }
+}
+
+inline std::int64_t floor_ratio(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0); }
+
+// The pixels of each slice that lie no higher than its height in any direction.
+inline void draw_convex(const std::int64_t* heights, std::ptrdiff_t slices, std::ptrdiff_t rows, std::ptrdiff_t words,
+                        const Direction* directions, std::ptrdiff_t n, word* out) {
+    std::fill(out, out + slices * rows * words, word{0});
+    for (std::ptrdiff_t z = 0; z < slices; ++z)
+        for (std::ptrdiff_t y = 0; y < rows; ++y) {
+            std::int64_t x0 = 0, x1 = words * WORD_BITS - 1;
+            for (std::ptrdiff_t d = 0; d < n; ++d) {
+                const std::int64_t rest = heights[z * n + d] - y * directions[d].y, step = directions[d].x;
+                if (step > 0) x1 = std::min(x1, floor_ratio(rest, step));
+                else if (step < 0) x0 = std::max(x0, -floor_ratio(rest, -step));
+                else if (rest < 0) x1 = -1;
+            }
+            set_span(out + z * rows * words, words, y, x0, x1 + 1);
+        }
+}
+
 constexpr int CUT_REACH = 2;          // pixels that a cut may move sideways from row to row
 constexpr std::int32_t CUT_STEP = 20;  // what a pixel sideways costs, in HU
 

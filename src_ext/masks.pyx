@@ -66,6 +66,13 @@ cdef extern from "pieces.h" namespace "fastct" nogil:
 cdef extern from "contours.h" namespace "fastct" nogil:
     void hull_slices(const uint64_t* right, const uint64_t* left, ptrdiff_t slices, ptrdiff_t rows,
                      ptrdiff_t words, uint64_t* inside, uint64_t* chords) except +
+    cdef struct Direction:
+        pass
+    void c_heights "fastct::heights"(const uint64_t* mask, ptrdiff_t slices, ptrdiff_t rows, ptrdiff_t words,
+                                     const Direction* directions, ptrdiff_t n, int64_t* out)
+    void c_draw_convex "fastct::draw_convex"(const int64_t* heights, ptrdiff_t slices, ptrdiff_t rows,
+                                             ptrdiff_t words, const Direction* directions, ptrdiff_t n,
+                                             uint64_t* out)
     void cut_slice(const Scan& scan, uint64_t* mask, int32_t y0, int32_t y1, int32_t x0,
                    const int32_t* drift, int32_t columns) except +
 
@@ -222,6 +229,18 @@ def hull(const uint64_t[:, :, ::1] right, const uint64_t[:, :, ::1] left, uint64
     with nogil:
         hull_slices(&right[0, 0, 0], &left[0, 0, 0], right.shape[0], right.shape[1], right.shape[2],
                     &inside[0, 0, 0], &chords[0, 0, 0])
+
+
+def heights(const uint64_t[:, :, ::1] mask, const int32_t[:, ::1] directions, int64_t[:, ::1] out):
+    with nogil:
+        c_heights(&mask[0, 0, 0], mask.shape[0], mask.shape[1], mask.shape[2],
+                  <const Direction*>&directions[0, 0], directions.shape[0], &out[0, 0])
+
+
+def draw_convex(const int64_t[:, ::1] heights, const int32_t[:, ::1] directions, uint64_t[:, :, ::1] out):
+    with nogil:
+        c_draw_convex(&heights[0, 0], out.shape[0], out.shape[1], out.shape[2],
+                      <const Direction*>&directions[0, 0], directions.shape[0], &out[0, 0, 0])
 
 
 def cut(const int16_t[:, :, :] hu, uint64_t[:, :, ::1] mask, int32_t y0, int32_t y1, int32_t x0,

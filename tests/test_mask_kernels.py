@@ -248,6 +248,27 @@ def test_the_inner_side_of_a_lung_that_stands_alone_is_marked():
         assert not np.delete(marked, np.arange(40)[inner], axis=1)[3:6].any()
 
 
+DIRECTIONS = st.lists(st.tuples(st.integers(-2000, 2000), st.integers(-2000, 2000)), min_size=1, max_size=9)
+
+
+@given(volumes(), DIRECTIONS)
+@settings(deadline=None)
+def test_heights_and_the_outline_they_span(drawn, directions):
+    mask, _ = drawn
+    steps = np.array(directions, np.int32)
+    bits = packed(mask)
+    reached = masks.heights(bits, steps)
+    y, x = np.indices((bits.shape[1], bits.shape[2] * masks.WORD_BITS))
+    along = steps[:, :1, None] * y + steps[:, 1:, None] * x
+    for slice_mask, found in zip(mask, reached, strict=True):
+        inside = along[:, :, : mask.shape[2]][:, slice_mask]
+        assert found.tolist() == (inside.max(axis=1).tolist() if slice_mask.any() else [-(2**40)] * len(steps))
+    outline = masks.draw_convex(reached, steps, bits.shape[1:])
+    expected = (along[None] <= reached[:, :, None, None]).all(axis=1)
+    assert np.array_equal(unpacked(outline, expected.shape[2]), expected)
+    assert not (bits & ~outline).any()
+
+
 @given(st.integers(0, 2**32), st.integers(2, 40))
 @settings(deadline=None)
 def test_a_cut_parts_what_it_crosses(seed, columns):

@@ -221,6 +221,24 @@ def hull(right: Bits, left: Bits) -> tuple[Bits, Bits]:
     return inside, chords
 
 
+def heights(mask: Bits, directions: NDArray[np.int32]) -> NDArray[np.int64]:
+    """How far each slice reaches in each direction, (z, directions): the most of y * dy + x * dx.
+
+    `directions` has a row (dy, dx) each. A slice without pixels has -2 ** 40.
+    """
+    reached: NDArray[np.int64] = home("masks", mask).heights(np.ascontiguousarray(mask), directions)
+    return reached
+
+
+def draw_convex(heights: NDArray[np.int64], directions: NDArray[np.int32], frame: tuple[int, int]) -> Bits:
+    """Bit mask (z, *frame) of the pixels of a frame (y, words) no higher than `heights` in any direction.
+
+    Of the heights of a mask it makes a convex outline about each slice of it.
+    """
+    bits: Bits = home("masks", heights).draw_convex(np.ascontiguousarray(heights), directions, frame)
+    return bits
+
+
 def cut(hu: NDArray[np.int16], mask: Bits, rows: tuple[int, int], first_column: int, drift: NDArray[np.int32]) -> None:
     """Clear the cheapest path through the given rows of one slice, so that what it parts is not connected.
 

@@ -144,6 +144,18 @@ def hull(right: Bits, left: Bits) -> tuple[Bits, Bits]:
     return inside, chords & inside  # chords are drawn as connected steps, half of them outside
 
 
+def heights(mask: Bits, directions: NDArray[np.int32]) -> NDArray[np.int64]:
+    out = np.empty((len(mask), len(directions)), np.int64)
+    loops.heights(mask, directions, out)
+    return out
+
+
+def draw_convex(heights: NDArray[np.int64], directions: NDArray[np.int32], frame: tuple[int, int]) -> Bits:
+    out = np.empty((len(heights), *frame), np.uint64)
+    loops.draw_convex(heights, directions, out)
+    return out
+
+
 def cut(hu: NDArray[np.int16], mask: Bits, rows: tuple[int, int], first_column: int, drift: NDArray[np.int32]) -> None:
     loops.cut(hu, mask, *rows, first_column, drift)
 
