@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from fastct.errors import ArrayError, StoreError
 from fastct.geometry import Geometry
-from fastct.kernels.views import lung_views
-from fastct.montage import Mask, Panel, Pixels, Plane, draw_montage, draw_thumbnail
+from fastct.kernels.views import LungViews, Occupancy, lung_views
+from fastct.montage import Panel, Pixels, Plane, draw_montage
 
 LUNG_WINDOW_HU = (-1350, 150)
 """Black and white of the planes: width 1500 at level -600, the lung window of most viewers (and of many who
@@ -41,18 +41,18 @@ HISTOGRAM_HU = (-1000, 200, 20)
 """First edge, last edge and width of the bins; voxels beyond count in the first and the last bin."""
 
 Box = tuple[slice, slice, slice]
+Place = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class StudyPictures:
-    """Encoded pictures of one study: WebP bytes, where each panel lies, and the histograms.
+    """Encoded pictures of one study, where each panel lies in them, and the histograms.
 
-    `overlay` (lossless, transparent) lies on `montage` (grey), both `size_px` wide and high;
-    `lung_histogram` counts the voxels of the lungs, `lesion_histogram` those of them that are lesion, in
+    `overlay` (PNG, transparent) lies on `montage` (grey JPEG), both `size_px` wide and high; `lung_histogram`
+    counts the voxels of the lungs, `lesion_histogram` those of them that are lesion, in
     the bins of `HISTOGRAM_HU`.
     """
 
-    thumbnail: bytes
     montage: bytes
     overlay: bytes
     size_px: tuple[int, int]
@@ -75,7 +75,7 @@ class StudyPictures:
             raise StoreError("pictures of a study", finding, "Score the study again") from error
 
 
-_IMAGES = ("thumbnail", "montage", "overlay")
+_IMAGES = ("montage", "overlay")
 
 
 def _from_fields(fields: dict[str, Any]) -> StudyPictures:
@@ -85,14 +85,14 @@ def _from_fields(fields: dict[str, Any]) -> StudyPictures:
         return tuple(values)
 
     bins = len(histogram_edges_hu()) - 1
-    thumbnail, montage, overlay = (b64decode(fields[name], validate=True) for name in _IMAGES)
+    montage, overlay = (b64decode(fields[name], validate=True) for name in _IMAGES)
     panels = tuple(
         Panel(str(name), numbers(box, 4), str(place), cross and numbers(cross, 2))
         for name, box, place, cross in fields["panels"]
     )
     size_px = numbers(fields["size_px"], 2)
     counts = numbers(fields["lung_histogram"], bins), numbers(fields["lesion_histogram"], bins)
-    return StudyPictures(thumbnail, montage, overlay, size_px, panels, *counts)
+    return StudyPictures(montage, overlay, size_px, panels, *counts)
 
 
 def histogram_edges_hu() -> NDArray[np.int64]:
@@ -101,18 +101,24 @@ def histogram_edges_hu() -> NDArray[np.int64]:
     return np.arange(first, last + 1, width)
 
 
-class _Shown(NamedTuple):
-    """A study as it is looked at: axes (to inferior, to posterior, to patient left), so rows and columns of
-    every plane run as radiologists hang it: head up, anterior up or left, patient right on the left.
+class _Chest(NamedTuple):
+    """A study with axes along (z, y, x) of the patient, C-contiguous as the kernels like it.
 
-    `stored` holds, for each axis, its letter in the stored array and the stored index of each position.
+    `steps` (1 or -1 an axis) turn it as it is looked at, to (inferior, posterior, patient left), so that rows and
+    columns of every plane run as radiologists hang it: head up, anterior up or left, patient right on the left.
+    `names` are the letters of the axes in the stored array.
     """
 
     hu: NDArray[np.int16]
     lungs: Pixels
-    lesion: Mask
+    lesion: Pixels
     spacing_mm: tuple[float, float, float]
-    stored: tuple[tuple[str, NDArray[np.intp]], ...]
+    steps: tuple[slice, slice, slice]
+    names: str
+
+    def looked_at(self) -> list[NDArray[Any]]:
+        """Views of HU, lungs and lesion, turned."""
+        return [array[self.steps] for array in self[:3]]
 
 
 def study_pictures(
@@ -147,16 +153,21 @@ def study_pictures(
     >>> [panel.name for panel in pictures.panels], sum(pictures.lung_histogram)
     (['axial', 'coronal', 'sagittal', 'MIP', 'MinIP'], 960)
     """
-    shown = _around_body(_as_looked_at(hu, lungs, lesion, geometry))
-    box = _box_of(shown.lungs)
-    planes = _planes(shown, box)
-    projections, counts = _from_the_front(shown, box)
-    montage, overlay, size_px, panels = draw_montage(planes + projections)
-    histograms = (tuple(line) for line in counts.tolist())
-    return StudyPictures(draw_thumbnail(planes[0]), montage, overlay, size_px, panels, *histograms)
+    chest = _upright(hu, lungs, lesion, geometry)
+    rows, columns = (min(int(RIM_MM / chest.spacing_mm[axis]), chest.hu.shape[axis]) for axis in (1, 2))
+    low, high, width = HISTOGRAM_HU
+    seen = lung_views(chest.hu, chest.lungs, chest.lesion, (rows, columns), (low, high), LUNG_WINDOW_HU[0])
+    inside, ill = _turned(seen.lungs, chest), _turned(seen.lesion, chest)
+    frame = _frame(chest, inside)
+    planes = _planes(chest, frame, _most(ill) or _most(inside) or _middle(frame))
+    if inside.slices.any():
+        planes += _from_the_front(seen, chest, frame)
+    montage, overlay, size_px, panels = draw_montage(planes)
+    histograms = seen.counts.reshape(2, -1, width).sum(axis=2)
+    return StudyPictures(montage, overlay, size_px, panels, *(tuple(line) for line in histograms.tolist()))
 
 
-def _as_looked_at(hu: NDArray[np.int16], lungs: Pixels, lesion: Pixels | None, geometry: Geometry) -> _Shown:
+def _upright(hu: NDArray[np.int16], lungs: Pixels, lesion: Pixels | None, geometry: Geometry) -> _Chest:
     for name, array in (("hu", hu), ("lungs", lungs), ("lesion", lungs if lesion is None else lesion)):
         if not isinstance(array, np.ndarray) or array.shape != geometry.shape:
             found = f"it is {type(array).__name__} of shape {getattr(array, 'shape', None)}"
@@ -164,28 +175,29 @@ def _as_looked_at(hu: NDArray[np.int16], lungs: Pixels, lesion: Pixels | None, g
     if hu.dtype != np.int16 or lungs.dtype != np.uint8:
         found = f"their dtypes are {hu.dtype} and {lungs.dtype}, not int16 and uint8"
         raise ArrayError("hu and lungs", found, "Give Hounsfield units and labels as stored")
-    ill = np.broadcast_to(np.False_, geometry.shape) if lesion is None else lesion != 0
-    axes, signs = geometry.anatomical_axes
-    stored = tuple(
-        ("zyx"[axis], np.arange(geometry.shape[axis])[::step])
-        for axis, step in zip(axes, (-signs[0], -signs[1], signs[2]), strict=True)
-    )
-    hung_hu, hung_lungs, hung_ill = (geometry.upright(array)[::-1, ::-1] for array in (hu, lungs, ill))
-    return _Shown(hung_hu, hung_lungs, hung_ill, geometry.upright_spacing_mm(), stored)
+    ill = np.zeros_like(lungs) if lesion is None else lesion if lesion.dtype == np.uint8 else lesion.astype(np.uint8)
+    axes, (to_superior, to_anterior, to_left) = geometry.anatomical_axes
+    steps = tuple(slice(None, None, step) for step in (-to_superior, -to_anterior, to_left))
+    voxels = (np.ascontiguousarray(array.transpose(axes)) for array in (hu, lungs, ill))
+    names = "".join("zyx"[axis] for axis in axes)
+    return _Chest(*voxels, geometry.upright_spacing_mm(), steps, names)  # type: ignore[arg-type]
 
 
-def _around_body(shown: _Shown) -> _Shown:
+def _turned(found: Occupancy, chest: _Chest) -> Occupancy:
+    """Counts along the axes as they are looked at."""
+    return Occupancy(*(counts[step] for counts, step in zip(found, chest.steps, strict=True)))
+
+
+def _frame(chest: _Chest, lungs: Occupancy) -> Box:
     """The rows and columns that hold the lungs and the body around them, and a margin; every slice."""
-    tissue = _count_down(shown.hu[::2, ::BODY_STEP, ::BODY_STEP] > BODY_HU)
-    lungs = shown.lungs.max(axis=0)
-    box = [slice(None)]
-    for axis in (1, 2):
-        first, last = _body_ends(tissue.sum(axis=2 - axis), np.flatnonzero(lungs.any(axis=2 - axis)))
-        margin = BODY_STEP + int(BODY_MARGIN_MM / shown.spacing_mm[axis])
-        box.append(slice(max(first - margin, 0), last + margin + 1))
-    hu, lung, lesion = shown.hu[tuple(box)], shown.lungs[tuple(box)], shown.lesion[tuple(box)]
-    stored = tuple((letter, index[part]) for (letter, index), part in zip(shown.stored, box, strict=True))
-    return _Shown(hu, lung, lesion, shown.spacing_mm, stored)
+    tissue = chest.hu[chest.steps][::2, ::BODY_STEP, ::BODY_STEP] > BODY_HU
+    columns = np.add.reduce(tissue.view(np.uint8), axis=0, dtype=np.min_scalar_type(len(tissue)))
+    box = [slice(0, len(chest.hu))]
+    for axis, counts in ((1, lungs.rows), (2, lungs.columns)):
+        first, last = _body_ends(columns.sum(axis=2 - axis), np.flatnonzero(counts))
+        margin = BODY_STEP + int(BODY_MARGIN_MM / chest.spacing_mm[axis])
+        box.append(slice(max(first - margin, 0), min(last + margin + 1, chest.hu.shape[axis])))
+    return box[0], box[1], box[2]
 
 
 def _body_ends(tissue: NDArray[np.unsignedinteger[Any]], lungs: NDArray[np.intp]) -> tuple[int, int]:
@@ -197,68 +209,41 @@ def _body_ends(tissue: NDArray[np.unsignedinteger[Any]], lungs: NDArray[np.intp]
     return int(first) * BODY_STEP, int(last) * BODY_STEP + BODY_STEP - 1
 
 
-def _box_of(lungs: Pixels) -> Box:
-    """The smallest box that holds all lung voxels; an empty one without any."""
-    above = lungs.max(axis=0)
-    rows, columns = _ends(above.any(axis=1)), _ends(above.any(axis=0))
-    return _ends(np.array([plane.any() for plane in lungs[:, rows, columns]])), rows, columns
-
-
-def _ends(profile: Mask) -> slice:
-    """From the first to the last set place."""
-    places = np.flatnonzero(profile)
-    return slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, 0)
-
-
-def _count_down(mask: Mask) -> NDArray[np.unsignedinteger[Any]]:
-    """Set voxels of each column along the first axis; in the narrowest integer, which adds fastest."""
-    counts: NDArray[np.unsignedinteger[Any]]
-    counts = np.add.reduce(mask.view(np.uint8), axis=0, dtype=np.min_scalar_type(len(mask)))
-    return counts
-
-
-def _fullest(mask: Mask) -> tuple[int, int, int] | None:
+def _most(found: Occupancy) -> Place | None:
     """Slice, row and column that hold most set voxels, each by itself; None when nothing is set."""
-    columns = _count_down(mask)
-    if not columns.any():
-        return None
-    slices = [np.count_nonzero(plane) for plane in mask]
-    return int(np.argmax(slices)), int(columns.sum(axis=1).argmax()), int(columns.sum(axis=0).argmax())
+    z, y, x = (int(counts.argmax()) for counts in found)
+    return (z, y, x) if found.slices.any() else None
 
 
-def _planes(shown: _Shown, box: Box) -> list[Plane]:
-    at = _fullest(shown.lesion)
-    if at is None and (within := _fullest(shown.lungs[box] != 0)):
-        at = tuple(place + part.start for place, part in zip(within, box, strict=True))
-    at = at or tuple(n // 2 for n in shown.hu.shape)
+def _middle(frame: Box) -> Place:
+    z, y, x = ((part.start + part.stop) // 2 for part in frame)
+    return z, y, x
+
+
+def _planes(chest: _Chest, frame: Box, most: Place) -> list[Plane]:
+    """The three planes through a place; it is brought into the frame where it lies beside it."""
+    at = [min(max(place, part.start), part.stop - 1) for place, part in zip(most, frame, strict=True)]
+    looked_at = chest.looked_at()
     planes = []
     for axis, name in enumerate(("axial", "coronal", "sagittal")):
-        hu, lungs, lesion = (np.moveaxis(array, axis, 0)[at[axis]] for array in shown[:3])
         row, column = (other for other in range(3) if other != axis)
-        spacing_mm = shown.spacing_mm[row], shown.spacing_mm[column]
-        letter, stored = shown.stored[axis]
-        place, cross = f"{letter} {stored[at[axis]]}", (at[row], at[column])
-        planes.append(Plane(name, hu, LUNG_WINDOW_HU, lungs, lesion, spacing_mm, place, cross))
+        part = frame[row], frame[column]
+        hu, lungs, lesion = (np.moveaxis(array, axis, 0)[at[axis]][part] for array in looked_at)
+        spacing_mm = chest.spacing_mm[row], chest.spacing_mm[column]
+        stored = range(chest.hu.shape[axis])[chest.steps[axis]][at[axis]]
+        cross = at[row] - frame[row].start, at[column] - frame[column].start
+        place = f"{chest.names[axis]} {stored}"
+        planes.append(Plane(name, hu, LUNG_WINDOW_HU, lungs, lesion != 0, spacing_mm, place, cross))
     return planes
 
 
-def _from_the_front(shown: _Shown, box: Box) -> tuple[list[Plane], NDArray[np.int64]]:
-    """Maximum within the lungs, minimum within and between them, none without lungs; and the histograms."""
-    low, high, width = HISTOGRAM_HU
-    black = LUNG_WINDOW_HU[0]
-    hu = np.ascontiguousarray(shown.hu[box])
-    lungs, lesion = np.ascontiguousarray(shown.lungs[box]), np.ascontiguousarray(shown.lesion[box])
-    rows, columns = (min(int(RIM_MM / shown.spacing_mm[n]), hu.shape[n]) for n in (1, 2))
-    seen = lung_views(hu, lungs, lesion, (rows, columns), (low, high), black)
-    histograms = seen.counts.reshape(2, -1, width).sum(axis=2)
-    if not hu.size:
-        return [], histograms
-    framed = np.zeros((4, len(shown.hu), shown.hu.shape[2]), np.int16)
-    framed[:2] = black
-    framed[:, box[0], box[2]] = np.stack((seen.brightest, seen.darkest, seen.outline, seen.shadow))
-    brightest, darkest, outline, shadow = framed
-    sides, spacing_mm = outline.astype(np.uint8), (shown.spacing_mm[0], shown.spacing_mm[2])
+def _from_the_front(seen: LungViews, chest: _Chest, frame: Box) -> list[Plane]:
+    """Maximum within the lungs, minimum within and between them."""
+    down, _, across = chest.steps
+    views = seen.brightest, seen.darkest, seen.outline, seen.shadow
+    brightest, darkest, sides, shadow = (view[down, across][frame[0], frame[2]] for view in views)
+    spacing_mm, nothing = (chest.spacing_mm[0], chest.spacing_mm[2]), np.zeros(shadow.shape, np.bool_)
     return [
         Plane("MIP", brightest, LUNG_WINDOW_HU, sides, shadow != 0, spacing_mm),
-        Plane("MinIP", darkest, MINIP_WINDOW_HU, sides, np.zeros(shadow.shape, np.bool_), spacing_mm),
-    ], histograms
+        Plane("MinIP", darkest, MINIP_WINDOW_HU, sides, nothing, spacing_mm),
+    ]

@@ -20,7 +20,7 @@ let order = "-severity"; /* as the page comes */
 
 const study = line => JSON.parse(one("#d" + line.id.slice(1)).textContent);
 const nameOf = line => one(".study", line).textContent;
-const webp = text => "data:image/webp;base64," + text;
+const layers = pictures => [["data:image/jpeg;base64," + pictures.montage, ""], ["data:image/png;base64," + pictures.overlay, "overlay"]];
 
 /* Sorting: numbers by value, words by name, empty cells last; equal ones keep the order of the work list. */
 function sort(wanted) {
@@ -91,14 +91,13 @@ function toggle(line, wanted = !details.has(line)) {
 
 function planes(pictures, name) {
   const [width, height] = pictures.size_px, zoom = {axial: 1.6};
-  const layers = [["montage", ""], ["overlay", "overlay"]].map(([key, kind]) => [webp(pictures[key]), kind]);
   return make("div", {class: "planes"}, ...pictures.panels.map(([panel, [x, y, wide, high], place, cross]) => {
     const label = place ? `${panel}, ${place}` : panel;
     const side = {axial: "R", coronal: "R", sagittal: "A", MIP: "R", MinIP: "R"}[panel] || "";
     return make("figure", {class: panel},
       make("svg", {viewBox: `${x} ${y} ${wide} ${high}`, width: wide * (zoom[panel] || 1.4), height: high * (zoom[panel] || 1.4), role: "img",
         "aria-label": `${name}: ${label}`},
-        ...layers.map(([href, kind]) => make("image", {href, class: kind, width, height})),
+        ...layers(pictures).map(([href, kind]) => make("image", {href, class: kind, width, height})),
         ...(cross ? ticks(x, y, wide, high, cross) : []),
         make("text", {x: x + 5, y: y + high / 2 + 4}, side)),
       make("figcaption", {}, label));
@@ -179,11 +178,25 @@ function recall() {
   lines.find(line => details.has(line))?.scrollIntoView({block: "start"});
 }
 
+/* The axial plane, small; drawn from the montage, so that no second picture is kept. */
+async function thumbnail(pictures) {
+  const [, [x, y, wide, high]] = pictures.panels[0], canvas = make("canvas", {width: 152, height: 96, "aria-hidden": "true"});
+  const pen = canvas.getContext("2d"), zoom = Math.min(canvas.width / wide, canvas.height / high);
+  const place = [(canvas.width - wide * zoom) / 2, (canvas.height - high * zoom) / 2, wide * zoom, high * zoom];
+  for (const [src] of layers(pictures)) {
+    const image = new Image();
+    image.src = src;
+    await image.decode();
+    pen.drawImage(image, x, y, wide, high, ...place);
+  }
+  return canvas;
+}
+
 const near = new IntersectionObserver(entries => {
   for (const entry of entries.filter(entry => entry.isIntersecting)) {
     near.unobserve(entry.target);
     const pictures = study(entry.target).pictures;
-    if (pictures) one(".thumb", entry.target).append(make("img", {src: webp(pictures.thumbnail), alt: ""}));
+    if (pictures) thumbnail(pictures).then(small => one(".thumb", entry.target).append(small));
   }
 }, {rootMargin: "600px"});
 

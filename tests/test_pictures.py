@@ -65,7 +65,7 @@ def test_the_same_patient_looks_the_same_however_stored(order, signs):
     first = study_pictures(*arrays, Geometry(SHAPE, LAS))
     again_arrays, geometry = turned(*arrays, order, signs)
     again = study_pictures(*again_arrays, geometry)
-    for name in ("thumbnail", "montage", "overlay", "size_px", "lung_histogram", "lesion_histogram"):
+    for name in ("montage", "overlay", "size_px", "lung_histogram", "lesion_histogram"):
         assert getattr(first, name) == getattr(again, name), name
     for panel, other in zip(first.panels, again.panels, strict=True):
         assert (panel.name, panel.box_px, panel.cross_px) == (other.name, other.box_px, other.cross_px)
@@ -192,9 +192,9 @@ def test_views_agree_with_plain_numpy(shape, rim, seed):
     generator = np.random.default_rng(seed)
     hu = generator.integers(-1100, 300, shape).astype(np.int16)
     lungs = (generator.integers(1, 3, shape) * (generator.random(shape) < 0.8)).astype(np.uint8)
-    lesion = generator.random(shape) < 0.1
+    lesion = (generator.integers(1, 4, shape) * (generator.random(shape) < 0.1)).astype(np.uint8)
     rim = tuple(min(far, n) for far, n in zip(rim, shape[1:], strict=True))
-    brightest, darkest, outline, shadow, counts = lung_views(hu, lungs, lesion, rim, (-1000, 200), -1350)
+    brightest, darkest, outline, shadow, counts, *found = lung_views(hu, lungs, lesion, rim, (-1000, 200), -1350)
     inside = lungs > 0
     between = np.maximum.accumulate(inside, axis=2) & np.maximum.accumulate(inside[..., ::-1], axis=2)[..., ::-1]
     expected = np.max(hu, axis=1, where=eroded(inside, rim), initial=-1350)
@@ -202,8 +202,11 @@ def test_views_agree_with_plain_numpy(shape, rim, seed):
     expected = np.min(hu, axis=1, where=eroded(between, rim), initial=32767)
     np.testing.assert_array_equal(darkest, np.where(expected == 32767, -1350, expected))
     np.testing.assert_array_equal(outline, lungs.max(axis=1, initial=0))
-    np.testing.assert_array_equal(shadow, lesion.any(axis=1))
-    for line, mask in zip(counts, (inside, inside & lesion), strict=True):
+    np.testing.assert_array_equal(shadow, lesion.max(axis=1, initial=0))
+    for where, mask in zip(found, (lungs, lesion), strict=True):
+        for axis, numbers in enumerate(where):
+            np.testing.assert_array_equal(numbers, np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis})))
+    for line, mask in zip(counts, (inside, inside & (lesion > 0)), strict=True):
         np.testing.assert_array_equal(line, np.bincount(np.clip(hu[mask], -1000, 199) + 1000, minlength=1200))
 
 
@@ -259,7 +262,7 @@ def test_arrays_of_another_study_are_refused():
     with pytest.raises(ArrayError, match="hu"):
         study_pictures(hu.tolist(), lungs, lesion, geometry)
     with pytest.raises(ArrayError, match="shape"):
-        lung_views(hu, lungs[1:], lesion > 0, (1, 1), (-1000, 200), -1350)
+        lung_views(hu, lungs[1:], lesion, (1, 1), (-1000, 200), -1350)
     with pytest.raises(ArrayError, match="int16"):
         study_pictures(hu.astype(np.float32), lungs, lesion, geometry)
 

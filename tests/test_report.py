@@ -383,5 +383,5 @@ def test_browser_takes_a_whole_data_set(browser, drawn, tmp_path):
     sorting = "(() => { const t = performance.now(); document.querySelector('[data-key=study] button').click();"
     assert browser.run(sorting + " document.body.offsetHeight; return performance.now() - t; })()") < 5000
     assert browser.run(SHOWN + "[0]") == "study_0000"
-    assert browser.run("document.querySelectorAll('.thumb img').length") < 200, "thumbnails wait to be near"
+    assert browser.run("document.querySelectorAll('.thumb canvas').length") < 200, "thumbnails wait to be near"
     assert browser.complaints() == []
