@@ -240,8 +240,8 @@ def _planes(chest: _Chest, frame: Box, most: Place) -> list[Plane]:
 def _from_the_front(seen: LungViews, chest: _Chest, frame: Box) -> list[Plane]:
     """Maximum within the lungs, minimum within and between them."""
     down, _, across = chest.steps
-    views = seen.brightest, seen.darkest, seen.outline, seen.shadow
-    brightest, darkest, sides, shadow = (view[down, across][frame[0], frame[2]] for view in views)
+    brightest, darkest = (view[down, across][frame[0], frame[2]] for view in (seen.brightest, seen.darkest))
+    sides, shadow = (view[down, across][frame[0], frame[2]] for view in (seen.outline, seen.shadow))
     spacing_mm, nothing = (chest.spacing_mm[0], chest.spacing_mm[2]), np.zeros(shadow.shape, np.bool_)
     return [
         Plane("MIP", brightest, LUNG_WINDOW_HU, sides, shadow != 0, spacing_mm),
