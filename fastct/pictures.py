@@ -177,10 +177,10 @@ def _upright(hu: NDArray[np.int16], lungs: Pixels, lesion: Pixels | None, geomet
         raise ArrayError("hu and lungs", found, "Give Hounsfield units and labels as stored")
     ill = np.zeros_like(lungs) if lesion is None else lesion if lesion.dtype == np.uint8 else lesion.astype(np.uint8)
     axes, (to_superior, to_anterior, to_left) = geometry.anatomical_axes
-    steps = tuple(slice(None, None, step) for step in (-to_superior, -to_anterior, to_left))
-    voxels = (np.ascontiguousarray(array.transpose(axes)) for array in (hu, lungs, ill))
+    steps = slice(None, None, -to_superior), slice(None, None, -to_anterior), slice(None, None, to_left)
+    lungs, ill = (np.ascontiguousarray(mask.transpose(axes)) for mask in (lungs, ill))
     names = "".join("zyx"[axis] for axis in axes)
-    return _Chest(*voxels, geometry.upright_spacing_mm(), steps, names)  # type: ignore[arg-type]
+    return _Chest(np.ascontiguousarray(hu.transpose(axes)), lungs, ill, geometry.upright_spacing_mm(), steps, names)
 
 
 def _turned(found: Occupancy, chest: _Chest) -> Occupancy:

@@ -68,8 +68,10 @@ def lung_views(
     """
     for name, array, dtype in (("hu", hu, "int16"), ("lungs", lungs, "uint8"), ("lesion", lesion, "uint8")):
         _check(name, array, dtype, hu.shape)
-    *seen, inside, ill = home("views", hu, lungs, lesion).lung_views(hu, lungs, lesion, rim, limits_hu, empty_hu)
-    return LungViews(*seen, Occupancy(*inside), Occupancy(*ill))
+    twin = home("views", hu, lungs, lesion)
+    *seen, inside, ill = twin.lung_views(hu, lungs, lesion, rim, limits_hu, empty_hu)
+    brightest, darkest, outline, shadow, counts = seen
+    return LungViews(brightest, darkest, outline, shadow, counts, Occupancy(*inside), Occupancy(*ill))
 
 
 def _check(name: str, array: NDArray[Any], dtype: str, shape: tuple[int, ...]) -> None:
