@@ -15,7 +15,7 @@ MAGIC = b"fctspot1"  # raised with every change of the format: files of another 
 # So many voxels stand for a mask in a draw: all of a small lesion (the smallest of MosMedData's has 98), every
 # seventh of the median one (66 mL: 13,500 voxels of 0.78 x 0.78 x 8 mm), and 16 KB a label.
 SPOTS = 2048
-_HEAD = struct.Struct("<8s3I2QQI")  # magic, shape, voxels inside and outside, bytes of the shard, its last four
+_HEAD = struct.Struct("<8s3I2QQI")  # magic, shape, voxels inside and outside, size and CRC-32C of the shard
 _CHECKSUM = struct.Struct("<I")
 
 Spots = NDArray[np.uint32]
@@ -117,18 +117,14 @@ def from_file(kept: bytes, mark: Mark) -> Foreground:
     return Foreground((depth, height, width), (n_inside, n_outside), spots[: n[0]], spots[n[0] :])
 
 
-def mark_of(n_bytes: int, tail: BytesLike) -> Mark:
-    """What tells one mask's shard from another's without reading it: its length, and its index's checksum.
-
-    `tail` is the shard, or its last bytes.
-    """
-    return n_bytes, int.from_bytes(as_bytes(tail)[-_CHECKSUM.size :].tobytes(), "little")
+def mark_of(shard: BytesLike) -> Mark:
+    """What tells one mask's shard from another's: its size in bytes and its CRC-32C, as the study's root has them."""
+    return as_bytes(shard).size, crc32c(shard)
 
 
 def write_foreground(storage: Storage, study_id: str, label: str, mask: NDArray[np.uint8], shard: BytesLike) -> None:
     """Keep the foreground of a label whose shard was written."""
-    mark = mark_of(as_bytes(shard).size, shard)
-    storage.write(foreground_key(label, study_id), as_file(foreground_of(mask), mark))
+    storage.write(foreground_key(label, study_id), as_file(foreground_of(mask), mark_of(shard)))
 
 
 def check_foreground(storage: Storage, study_id: str, label: str, shard: BytesLike) -> str:
@@ -137,7 +133,7 @@ def check_foreground(storage: Storage, study_id: str, label: str, shard: BytesLi
     if not storage.exists(key):
         return ""
     try:
-        from_file(storage.read(key), mark_of(as_bytes(shard).size, shard))
+        from_file(storage.read(key), mark_of(shard))
     except ValueError as error:
         return str(error)
     return ""

@@ -15,11 +15,11 @@ from fastct import shards
 from fastct._ext import as_bytes
 from fastct._ext.patches import read_patch
 from fastct.errors import CodecError, StoreError
-from fastct.foreground import Foreground, as_file, foreground_key, foreground_of, from_file, mark_of
+from fastct.foreground import Foreground, as_file, foreground_key, foreground_of, from_file
 from fastct.geometry import Geometry
 from fastct.shard_layout import ShardLayout, Triple
 from fastct.storage import ByteRange, Bytes, Storage
-from fastct.store import IMAGE, SHARD, Study
+from fastct.store import IMAGE, ROOT, SHARD, Study, study_folder
 
 CURE = "Run `fastct verify` on the store, then convert the study again"
 Kept = TypeVar("Kept")
@@ -29,33 +29,46 @@ Signs = tuple[bool, bool, bool]
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a study before a voxel is read: its geometry, and how its arrays are stored."""
+    """What is known of a study before a voxel is read: its geometry, and how its arrays are stored.
+
+    `shards` gives size in bytes and CRC-32C of each array's shard; `tag` is that of the root document which says so.
+    """
 
     study_id: str
     geometry: Geometry
     layouts: dict[str, ShardLayout]
+    shards: dict[str, tuple[int, int]]
+    tag: str
 
 
 class OpenArray:
     """An array of a study: its shard's index, and its bytes, mapped or fetched by ranges where they cannot be."""
 
-    def __init__(self, storage: Storage, study: Study, array: str, layout: ShardLayout) -> None:
-        self.name = f"{storage}/{study.folder}/{array}"
-        self.layout = layout
+    def __init__(self, storage: Storage, card: Card, array: str) -> None:
+        folder = study_folder(card.study_id)
+        self.name = f"{storage}/{folder}/{array}"
+        self.layout = card.layouts[array]
         self._storage = storage
-        self._key = f"{study.folder}/{array}/{SHARD}"
+        self._key = f"{folder}/{array}/{SHARD}"
         try:
             if storage.is_local:
                 tail = self._shard = as_bytes(storage.view(self._key))
-                n_bytes = tail.size
             else:
-                status = storage.status(self._key)
-                n_bytes, self._tag = status.size_bytes, status.tag
-                tail = as_bytes(storage.read_range(self._key, max(0, n_bytes - layout.index_bytes), n_bytes)[0])
-            self._index = shards.read_index(tail, layout)
+                size, _ = card.shards[array]
+                part, self._tag = storage.read_range(self._key, size - self.layout.index_bytes, size)
+                tail = as_bytes(part)
+            self._check_still(card, array)
+            self._index = shards.read_index(tail, self.layout)
         except CodecError as error:
             raise self._damaged(error) from error
-        self.mark = mark_of(n_bytes, tail)
+
+    def _check_still(self, card: Card, array: str) -> None:
+        """Raise unless the shard that was just opened is the one that the card knows: see `Study`."""
+        root = f"{study_folder(card.study_id)}/{ROOT}"
+        if self._storage.status(root).tag == card.tag:
+            return
+        if Study(self._storage, card.study_id).shards.get(array) != card.shards[array]:
+            raise StoreError(self.name, "it was replaced since it was first read", "Make the data set anew")
 
     def read_mapped(self, begin: Triple, backward: Signs, values: tuple[float, ...], out: Voxels) -> None:
         """Read a box whose voxels are mapped on a line, in one call that holds no lock.
@@ -135,13 +148,14 @@ class Shelf:
         card = self._cards.get(study_id)
         if card is None:
             study = Study(self.storage, study_id)
+            members = study.metadata["consolidated_metadata"]["metadata"]
+            arrays = [IMAGE, *(f"labels/{name}/0" for name in study.labels)]
             try:
-                members = study.metadata["consolidated_metadata"]["metadata"]
-                arrays = [IMAGE, *(f"labels/{name}/0" for name in study.labels)]
                 layouts = {array: ShardLayout.from_metadata(members[array]) for array in arrays}
-            except (KeyError, TypeError) as error:
-                raise StoreError(f"study {study_id}", f"its metadata lack {error}", CURE) from error
-            card = self._cards[study_id] = Card(study_id, study.geometry, layouts)
+                known = {array: study.shards[array] for array in arrays}
+            except (KeyError, TypeError, ValueError) as error:
+                raise StoreError(f"study {study_id}", f"its metadata are damaged ({error})", CURE) from error
+            card = self._cards[study_id] = Card(study_id, study.geometry, layouts, known, study.tag)
         return card
 
     def array(self, study_id: str, array: str) -> OpenArray:
@@ -177,20 +191,25 @@ class Shelf:
         return made
 
     def _open(self, study_id: str, array: str) -> OpenArray:
-        study, layout = Study(self.storage, study_id), self.card(study_id).layouts.get(array)
-        if layout is None:
-            raise StoreError(f"study {study_id}", f"it has no array {array!r}", "Run `fastct score` on the store")
-        return OpenArray(self.storage, study, array, layout)
+        return OpenArray(self.storage, self._card_with(study_id, array), array)
 
     def _foreground(self, study_id: str, label: str) -> Foreground:
-        mask = self.array(study_id, f"labels/{label}/0")
+        array = f"labels/{label}/0"
+        mark = self._card_with(study_id, array).shards[array]
         key = foreground_key(label, study_id)
         if self.storage.exists(key):
             with suppress(ValueError):  # it is derived, and the mask decides: where it does not fit, it is made anew
-                return from_file(self.storage.read(key), mask.mark)
+                return from_file(self.storage.read(key), mark)
+        mask = self.array(study_id, array)
         voxels = np.empty(mask.layout.shape, np.uint8)
         mask.read((0, 0, 0), voxels)
         found = foreground_of(voxels)
         with suppress(StoreError):  # a store that may only be read is drawn from all the same
-            self.storage.write(key, as_file(found, mask.mark))
+            self.storage.write(key, as_file(found, mark))
         return found
+
+    def _card_with(self, study_id: str, array: str) -> Card:
+        card = self.card(study_id)
+        if array not in card.layouts:
+            raise StoreError(f"study {study_id}", f"it has no array {array!r}", "Run `fastct score` on the store")
+        return card

@@ -150,6 +150,17 @@ class Study:
         """
         return self._root[0]
 
+    @property
+    def tag(self) -> str:
+        """What the root group's file is known by: another one whenever the study has changed."""
+        return self._root[1]
+
+    @property
+    def shards(self) -> dict[str, tuple[int, int]]:
+        """Size in bytes and CRC-32C of each array's shard, by the array's path."""
+        named = self.metadata["attributes"]["fastct"]["shards"]
+        return {array: self._shard_of(array, self.metadata) for array in named}
+
     @cached_property
     def _root(self) -> tuple[dict[str, Any], str]:
         """The root group's document, and the tag of its file."""
