@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastct.errors import NotReadyError
+from fastct.errors import DeviceError
 
 # Products and sums are never fused, so that a GPU rounds as a CPU does.
 COMPILER_OPTIONS = ("-std=c++17", "-fmad=false")
@@ -20,14 +20,51 @@ def to_gpu(array: NDArray[Any], number: int = 0) -> Any:
 
     Raises
     ------
-    NotReadyError
+    DeviceError
         If CuPy is not installed, or there is no such GPU.
     """
     cupy = _cupy()
-    if not 0 <= number < cupy.cuda.runtime.getDeviceCount():
-        raise NotReadyError(f"cuda:{number}", "there is no such GPU", "Choose another, or use the CPU")
+    if not 0 <= number < gpu_count():
+        found = f"there is no such GPU: this machine has {gpu_count() or 'none'}"
+        raise DeviceError(f"cuda:{number}", found, "Choose another, or use the CPU: --device cpu")
     with cupy.cuda.Device(number):
         return cupy.asarray(array)
+
+
+def gpu_count() -> int:
+    """How many GPUs there are; 0 where no driver answers.
+
+    Raises
+    ------
+    DeviceError
+        If CuPy is not installed.
+    """
+    runtime = _cupy().cuda.runtime
+    try:
+        return int(runtime.getDeviceCount())
+    except runtime.CUDARuntimeError:
+        return 0
+
+
+def find_gpus(wanted: str) -> tuple[int, ...]:
+    """The numbers of the GPUs that "cuda" (all) or "cuda:N" (one) names; none for "cpu" and "auto".
+
+    Raises
+    ------
+    DeviceError
+        If there is no such GPU, or CuPy is not installed.
+    """
+    kind, _, number = wanted.partition(":")
+    if kind != "cuda":
+        return ()
+    there = tuple(range(gpu_count()))
+    found = tuple(gpu for gpu in there if not number or gpu == int(number))
+    if not found:
+        finding = f"there is no such GPU: this machine has {len(there) or 'none'}"
+        raise DeviceError(
+            f"device {wanted}", finding, "Choose another, see what nvidia-smi says, or use the CPU: --device cpu"
+        )
+    return found
 
 
 def to_host(array: Any) -> NDArray[Any]:
@@ -44,6 +81,12 @@ def empty_beside(array: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """An array on the GPU of another."""
     with array.device:
         return _cupy().empty(shape, dtype)
+
+
+def copy_beside(array: Any, host: NDArray[Any]) -> Any:
+    """A copy of a NumPy array on the GPU of another, made on its current stream."""
+    with array.device:
+        return _cupy().asarray(host)
 
 
 def zeros_beside(array: Any, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -88,7 +131,9 @@ def _cupy() -> Any:
     try:
         import cupy
     except ImportError:
-        raise NotReadyError(
-            "CuPy", "it is not installed", 'Install it with: pip install "fastct[cuda13]" (or cuda12)'
+        raise DeviceError(
+            "CuPy",
+            "it is not installed",
+            'Install it with: pip install "fastct[cuda13]" (or cuda12), or use the CPU: --device cpu',
         ) from None
     return cupy

@@ -40,6 +40,10 @@ class OptionError(FastctError, ValueError):
     """An option outside its range, or one that does not go with another."""
 
 
+class DeviceError(FastctError):
+    """A GPU that is not there, or CuPy, which drives it."""
+
+
 class NotReadyError(FastctError, NotImplementedError):
     """Something promised that waits for a later issue, which the message names."""
 

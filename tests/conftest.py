@@ -67,13 +67,27 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A stand-in for a GPU: the CUDA kernels, compiled by g++, on NumPy arrays."""
+@pytest.fixture(scope="session")
+def cuda_on_cpu(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """The module of stand-ins for a GPU, and the folder where the CUDA kernels lie that g++ compiled for them."""
     path = Path(__file__).parent / "cuda_on_cpu" / "shim.py"
     spec = importlib.util.spec_from_file_location("cuda_on_cpu_shim", path)
     assert spec is not None
     assert spec.loader is not None
     shim = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(shim)
-    yield from shim.device_on_cpu(tmp_path_factory.mktemp("cuda"))
+    return shim, tmp_path_factory.mktemp("cuda")
+
+
+@pytest.fixture(scope="module")
+def gpu(cuda_on_cpu: tuple[Any, Path]) -> Iterator[Any]:
+    """A stand-in for a GPU, which takes NumPy arrays for its own."""
+    shim, folder = cuda_on_cpu
+    yield from shim.device_on_cpu(folder)
+
+
+@pytest.fixture(scope="module")
+def cupy(cuda_on_cpu: tuple[Any, Path]) -> Iterator[Any]:
+    """A stand-in for CuPy, with arrays of its own."""
+    shim, folder = cuda_on_cpu
+    yield from shim.cupy_on_cpu(folder)

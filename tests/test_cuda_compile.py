@@ -35,6 +35,7 @@ REGISTERS = {
     "holes_": 32,
     "pairs_": 64,
     "hull_": 48,
+    "outline_": 40,
     "cut_slices": 48,
     "means_": 64,
     "share_above": 64,

@@ -159,6 +159,18 @@ def test_hulls(gpu, drawn, share, missing):
 
 
 @law
+@given(volumes(), st.lists(st.tuples(*[st.integers(-1500, 1500)] * 2), min_size=1, max_size=9))
+def test_outlines(gpu, drawn, directions):
+    bits, steps = packed(drawn[0]), np.array(directions, np.int32)
+
+    def work():
+        reached = masks.heights(bits, steps)
+        return [reached, masks.draw_convex(reached, steps, bits)]
+
+    assert_twins_agree(work)
+
+
+@law
 @given(st.integers(0, 2**32), st.integers(1, 90), st.integers(2, 40), st.sampled_from([-1, 1]))
 def test_cuts(gpu, seed, columns, rows, sign):
     rng = np.random.default_rng(seed)

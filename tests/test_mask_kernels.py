@@ -263,7 +263,7 @@ def test_heights_and_the_outline_they_span(drawn, directions):
     for slice_mask, found in zip(mask, reached, strict=True):
         inside = along[:, :, : mask.shape[2]][:, slice_mask]
         assert found.tolist() == (inside.max(axis=1).tolist() if slice_mask.any() else [-(2**40)] * len(steps))
-    outline = masks.draw_convex(reached, steps, bits.shape[1:])
+    outline = masks.draw_convex(reached, steps, bits)
     expected = (along[None] <= reached[:, :, None, None]).all(axis=1)
     assert np.array_equal(unpacked(outline, expected.shape[2]), expected)
     assert not (bits & ~outline).any()

@@ -136,6 +136,12 @@ def pack_label(labels: NDArray[np.uint8], label: int = 0) -> Bits:
     return bits
 
 
+def place(bits: Bits, beside: Bits) -> Bits:
+    """A bit mask that was made on the host, put where another mask lies."""
+    placed: Bits = home("masks", beside).place(bits, beside)
+    return placed
+
+
 def unpack_label(mask: Bits, label: int, out: NDArray[np.uint8]) -> None:
     """Write `label` into `out`, uint8 (z, y, x) at any strides, where the mask is set."""
     home("masks", mask, out).unpack_label(_plain(mask), label, out)
@@ -226,16 +232,16 @@ def heights(mask: Bits, directions: NDArray[np.int32]) -> NDArray[np.int64]:
 
     `directions` has a row (dy, dx) each. A slice without pixels has -2 ** 40.
     """
-    reached: NDArray[np.int64] = home("masks", mask).heights(np.ascontiguousarray(mask), directions)
+    reached: NDArray[np.int64] = home("masks", mask).heights(_plain(mask), directions)
     return reached
 
 
-def draw_convex(heights: NDArray[np.int64], directions: NDArray[np.int32], frame: tuple[int, int]) -> Bits:
-    """Bit mask (z, *frame) of the pixels of a frame (y, words) no higher than `heights` in any direction.
+def draw_convex(heights: NDArray[np.int64], directions: NDArray[np.int32], mask: Bits) -> Bits:
+    """Of the frame of a mask, and where it lies: the pixels no higher than `heights` in any direction.
 
     Of the heights of a mask it makes a convex outline about each slice of it.
     """
-    bits: Bits = home("masks", heights).draw_convex(np.ascontiguousarray(heights), directions, frame)
+    bits: Bits = home("masks", mask).draw_convex(np.ascontiguousarray(heights), directions, mask)
     return bits
 
 

@@ -1,8 +1,10 @@
 """The CUDA kernels compiled by g++, and a stand-in for fastct.device that runs them on NumPy arrays."""
 
 import ctypes
+import importlib.util
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,18 +27,22 @@ class CompiledModule:
         text = f'#include "cuda_on_cpu.h"\n#line 1 "{module}.cu"\n{own}'
         source, library = folder / f"{module}.cpp", folder / f"{module}.so"
         source.write_text(text, "utf-8")
-        command = ["g++", *FLAGS, *SANITIZERS, f"-I{HERE}", "-o", str(library), str(source)]
-        subprocess.run(command, check=True)
+        if not library.exists():  # else another module of tests has compiled it
+            command = ["g++", *FLAGS, *SANITIZERS, f"-I{HERE}", "-o", str(library), str(source)]
+            subprocess.run(command, check=True)
         self.library = ctypes.CDLL(str(library))
 
     def run(self, kernel, blocks, threads, arguments, from_the_last):
         """Run a launch; arrays pass as their addresses."""
-        words = (ctypes.c_uint64 * 12)(
-            *(item.ctypes.data if isinstance(item, np.ndarray) else int(item) for item in arguments)
-        )
+        words = (ctypes.c_uint64 * 12)(*(_address(item) for item in arguments))
         entry = ctypes.cast(getattr(self.library, kernel), ctypes.c_void_p)
         shape = (ctypes.c_uint * 3)(blocks, *threads)
         self.library.run_kernel(entry, shape, words, int(self.waits), int(from_the_last))
+
+
+def _address(item):
+    item = getattr(item, "own", item)  # what a stand-in for CuPy's array holds
+    return item.ctypes.data if isinstance(item, np.ndarray) else int(item)
 
 
 class DeviceOnCpu:
@@ -60,6 +66,21 @@ class DeviceOnCpu:
             self.modules[module] = CompiledModule(module, self.folder)
         self.launches.append(kernel)
         self.modules[module].run(kernel, blocks, threads, arguments, self.from_the_last)
+
+
+def cupy_on_cpu(folder: Path):
+    """A stand-in for CuPy, whose kernels g++ compiles, for as long as the generator lives."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to compile the CUDA kernels with")
+    spec = importlib.util.spec_from_file_location("cupy_on_cpu", HERE / "cupy_on_cpu.py")
+    cupy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cupy)
+    stand_in = DeviceOnCpu(folder)
+    stand_in.waits = cupy.waits
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "cupy", cupy.module())
+        patch.setattr(device, "launch", stand_in.launch)
+        yield stand_in
 
 
 def device_on_cpu(folder: Path):

@@ -32,6 +32,10 @@ def pack_label(labels: NDArray[np.uint8], label: int) -> Bits:
     return out
 
 
+def place(bits: Bits, beside: Bits) -> Bits:  # noqa: ARG001  a GPU's twin looks there
+    return bits
+
+
 def unpack_label(mask: Bits, label: int, out: NDArray[np.uint8]) -> None:
     loops.unpack_label(mask, label, out)
 
@@ -150,8 +154,8 @@ def heights(mask: Bits, directions: NDArray[np.int32]) -> NDArray[np.int64]:
     return out
 
 
-def draw_convex(heights: NDArray[np.int64], directions: NDArray[np.int32], frame: tuple[int, int]) -> Bits:
-    out = np.empty((len(heights), *frame), np.uint64)
+def draw_convex(heights: NDArray[np.int64], directions: NDArray[np.int32], mask: Bits) -> Bits:
+    out = np.empty(mask.shape, np.uint64)
     loops.draw_convex(heights, directions, out)
     return out
 

@@ -158,3 +158,59 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   inside[at] = within;
   chords[at] = marked & within;
 }
+
+// A direction in whole numbers: what a pixel along y, and along x, adds to a height.
+struct Direction {
+  int y, x;
+};
+
+const int64 NO_HEIGHT = -(1LL << 40);  // of an empty slice
+
+// How far each slice reaches in each direction, a thread each.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    outline_heights(const Extent* __restrict__ extents, int slices, int rows, const Direction* __restrict__ directions,
+                    int n, int64* __restrict__ heights) {
+  const int index = thread_index();
+  if (index >= slices * n) {
+    return;
+  }
+  const Direction own = directions[index % n];
+  const Extent* slice = extents + index / n * rows;
+  int64 height = NO_HEIGHT;
+  for (int y = 0; y < rows; ++y) {
+    const Extent row = slice[y];
+    if (row.first >= 0) {
+      const int64 along = max((int64)row.first * own.x, (int64)row.last * own.x);
+      height = max(height, (int64)y * own.y + along);
+    }
+  }
+  heights[index] = height;
+}
+
+__device__ __forceinline__ int64 floor_ratio(int64 part, int64 whole) { return part / whole - (part % whole < 0); }
+
+// The pixels of each slice that lie no higher than its height in any direction; a thread draws a row.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    outline_draw(const int64* __restrict__ heights, int n_rows, int rows, int words,
+                 const Direction* __restrict__ directions, int n, word* __restrict__ out) {
+  const int row = thread_index();
+  if (row >= n_rows) {
+    return;
+  }
+  const int64* own = heights + (int64)(row / rows) * n;
+  const int y = row % rows;
+  int64 first = 0, last = words * WORD_BITS - 1;
+  for (int d = 0; d < n; ++d) {
+    const int64 rest = own[d] - (int64)y * directions[d].y, step = directions[d].x;
+    if (step > 0) {
+      last = min(last, floor_ratio(rest, step));
+    } else if (step < 0) {
+      first = max(first, -floor_ratio(rest, -step));
+    } else if (rest < 0) {
+      last = -1;
+    }
+  }
+  for (int w = 0; w < words; ++w) {
+    out[row * words + w] = first <= last ? span_bits((int)first, (int)last, w) : 0;
+  }
+}

@@ -72,6 +72,11 @@ def pack_label(labels: Any, label: int) -> Any:
     return out
 
 
+def place(bits: Any, beside: Any) -> Any:
+    """As the CPU's twin."""
+    return device.copy_beside(beside, bits)
+
+
 def unpack_label(mask: Any, label: int, out: Any) -> None:
     """As the CPU's twin."""
     _label("unpack_label", out, label, mask)
@@ -146,17 +151,44 @@ def hull(right: Any, left: Any) -> tuple[Any, Any]:
     """As the CPU's twin."""
     slices, rows, words = right.shape
     inside, chords = (device.empty_beside(right, right.shape, np.uint64) for _ in range(2))
-    extents = device.empty_beside(right, (slices * rows, EXTENT_INTS), np.int32)
+    extents = _extents(right, left)
     spans = device.empty_beside(right, (slices * rows, SPAN_INTS), np.int32)
     chains = device.empty_beside(right, (2 * slices, rows), np.int32)
     ends = device.empty_beside(right, (slices, 2), np.int32)
     size = (np.int32(rows), np.int32(words))
-    found = (right, left, np.int32(words), np.int32(slices * rows), extents)
-    device.launch("contours", "hull_extents", -(-slices * rows // THREADS[0]), THREADS, found, beside=right)
     drawn = (extents, right, np.int32(slices), *size, chains, spans, ends)
     device.launch("contours", "hull_sides", -(-2 * slices // THREADS[0]), THREADS, drawn, beside=right)
     over_words("contours", "hull_draw", right, (spans, ends, right, *size, np.int32(right.size), inside, chords))
     return inside, chords
+
+
+def _extents(right: Any, left: Any) -> Any:
+    """First and last pixel of each row of either mask, and which of them it holds: `Extent` in contours.cu."""
+    slices, rows, words = right.shape
+    extents = device.empty_beside(right, (slices * rows, EXTENT_INTS), np.int32)
+    arguments = (right, left, np.int32(words), np.int32(slices * rows), extents)
+    device.launch("contours", "hull_extents", -(-slices * rows // THREADS[0]), THREADS, arguments, beside=right)
+    return extents
+
+
+def heights(mask: Any, directions: Any) -> Any:
+    """As the CPU's twin."""
+    slices, rows, _ = mask.shape
+    found = device.empty_beside(mask, (slices, len(directions)), np.int64)
+    sizes = (np.int32(slices), np.int32(rows), directions, np.int32(len(directions)))
+    blocks = -(-slices * len(directions) // THREADS[0])
+    device.launch("contours", "outline_heights", blocks, THREADS, (_extents(mask, mask), *sizes, found), beside=mask)
+    return device.to_host(found)
+
+
+def draw_convex(heights: Any, directions: Any, mask: Any) -> Any:
+    """As the CPU's twin."""
+    slices, rows, words = mask.shape
+    out = device.empty_beside(mask, mask.shape, np.uint64)
+    sizes = map(np.int32, (slices * rows, rows, words))
+    arguments = (heights, *sizes, directions, np.int32(len(directions)), out)
+    device.launch("contours", "outline_draw", -(-slices * rows // THREADS[0]), THREADS, arguments, beside=mask)
+    return out
 
 
 def cut(hu: Any, mask: Any, rows: tuple[int, int], first_column: int, drift: Any) -> None:

@@ -122,13 +122,12 @@ def _pairs(mask: Any, pieces: int, find: Any) -> Any:
     """Rows (upper piece, lower piece, pixels) in their order, from an open table that is made larger until they fit."""
     places = 1 << (PLACES * pieces + 1).bit_length()
     while True:
-        keys = device.zeros_beside(mask, (places + 1,), np.int64)
-        pixels = device.zeros_beside(mask, (places,), np.int64)
-        find((keys, pixels, np.int64(places)))
-        used = keys[:-1] != 0
-        found = [device.to_host(part) for part in (keys[-1:], keys[:-1][used], pixels[used])]
-        if not found[0][0]:
-            order = np.argsort(found[1])
-            upper, lower = np.divmod(found[1][order] - 1, 1 << 32)
-            return np.stack([upper, lower, found[2][order]], axis=1)
+        table = device.zeros_beside(mask, (2, places + 1), np.int64)  # keys, then pixels
+        find((table[0], table[1], np.int64(places)))
+        keys, pixels = device.to_host(table)
+        if not keys[-1]:
+            used = np.flatnonzero(keys)
+            used = used[np.argsort(keys[used])]
+            upper, lower = np.divmod(keys[used] - 1, 1 << 32)
+            return np.stack([upper, lower, pixels[used]], axis=1)
         places *= 4
