@@ -1,6 +1,7 @@
 """Arrays on a GPU: moving them there and back, and launching kernels; nothing else knows CuPy's insides."""
 
 import re
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -75,6 +76,24 @@ def to_host(array: Any) -> NDArray[Any]:
 def address(array: Any) -> int:
     """Where the first voxel of a GPU's array lies."""
     return int(array.data.ptr)
+
+
+def fetch(array: Any) -> Callable[[], NDArray[Any]]:
+    """Begin to copy a GPU's array to the host, on its current stream; the answer waits for it alone."""
+    cupy = _cupy()
+    from cupyx import empty_pinned
+
+    host: NDArray[Any] = empty_pinned(array.shape, array.dtype)
+    with array.device:
+        array.get(out=host, blocking=False)
+        copied = cupy.cuda.Event(disable_timing=True)
+        copied.record()
+
+    def wait() -> NDArray[Any]:
+        copied.synchronize()
+        return host
+
+    return wait
 
 
 def empty_beside(array: Any, shape: tuple[int, ...], dtype: Any) -> Any:

@@ -39,6 +39,7 @@ REGISTERS = {
     "cut_slices": 48,
     "means_": 64,
     "share_above": 64,
+    "decode": 72,
 }
 # Kernels that stream voxels, and the widest access that each must make.
 WIDE = {
@@ -48,6 +49,10 @@ WIDE = {
     "map_volume_int16_uint8": ("ld.global.v4", "st.global.v2"),
     "map_volume_uint8_uint8": ("ld.global.v2", "st.global.v2"),
     "count_lungs": ("ld.global.v4",),
+    "decode_int16_int16": ("st.global.v4",),
+    "decode_int16_float32": ("st.global.v4",),
+    "decode_int16_float16": ("st.global.v4",),
+    "decode_uint8_uint8": ("st.global.v2",),
 }
 RESOURCES = re.compile(
     r"Compiling entry function '(?P<kernel>\w+)'.*?(?P<stack>\d+) bytes stack frame, "

@@ -4,7 +4,9 @@
 // indices and missing barriers within a block (fibers run from 0 up, or from the last down), but no races
 // between blocks.
 #pragma once
+#ifndef __x86_64__
 #include <ucontext.h>
+#endif
 
 #include <cmath>
 #include <cstdint>
@@ -13,6 +15,7 @@
 
 #define __global__
 #define __device__
+#define __host__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define __shared__ static  // one block runs at a time
@@ -60,6 +63,12 @@ static inline float __uint_as_float(unsigned bits) {
 }
 #define __isGlobal(pointer) true
 #define __builtin_assume(fact) ((void)(fact))
+static inline unsigned __funnelshift_rc(unsigned low, unsigned high, unsigned shift) {
+  return static_cast<unsigned>(((static_cast<uint64_t>(high) << 32) | low) >> (shift < 32 ? shift : 32));
+}
+static inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
+  return __funnelshift_rc(low, high, shift % 32);
+}
 static inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 static inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
 static inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
@@ -105,60 +114,97 @@ constexpr size_t STACK_BYTES = 64 << 10;
 
 // A place where some fibers wait for each other.
 struct Barrier {
+  int running = 0;
   int waiting = 0;
   unsigned turn = 0;
 };
 
-struct Fiber {
+static void run_fiber();
+
+// Where a fiber was left. ucontext asks the kernel for the signal mask at every switch, hence a switch of our own
+// where that is known.
+#ifdef __x86_64__
+extern "C" void switch_stack(void** left, void* entered);
+asm(R"(
+switch_stack:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+)");
+struct Context {
+  void* stack_pointer;
+  void start_on(std::vector<char>& stack) {
+    void** top = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(stack.data() + stack.size()) & ~uintptr_t(15));
+    *(top -= 2) = reinterpret_cast<void*>(run_fiber);  // returned to, and the stack is then as after a call
+    stack_pointer = top - 6;                           // the registers that are restored first
+  }
+  void go_to(const Context& other) { switch_stack(&stack_pointer, other.stack_pointer); }
+};
+#else
+struct Context {
   ucontext_t context;
+  void start_on(std::vector<char>& stack) {
+    getcontext(&context);
+    context.uc_stack.ss_sp = stack.data();
+    context.uc_stack.ss_size = stack.size();
+    makecontext(&context, run_fiber, 0);
+  }
+  void go_to(const Context& other) { swapcontext(&context, &other.context); }
+};
+#endif
+
+struct Fiber {
+  Context context;
   std::vector<char> stack;
   bool is_done;
 };
 
 static std::vector<Fiber> fibers;
-static ucontext_t scheduler;
+static Context scheduler;
 static int current;
 static Barrier block_barrier;
 static std::vector<Barrier> warp_barriers;
 static std::vector<uint64_t> lanes;  // what each fiber of the block shows to its warp
 static void (*kernel_body)();
 
-static inline int running_in(int first, int stop) {
-  int running = 0;
-  for (int fiber = first; fiber < stop; ++fiber) running += !fibers[fiber].is_done;
-  return running;
-}
-
 // Let the others go on until all that still run have come here.
-static inline void wait_at(Barrier& barrier, int first, int stop) {
+static inline void wait_at(Barrier& barrier) {
   const unsigned turn = barrier.turn;
   ++barrier.waiting;
   while (barrier.turn == turn) {
-    if (barrier.waiting >= running_in(first, stop)) {
+    if (barrier.waiting >= barrier.running) {
       barrier.waiting = 0;
       ++barrier.turn;
       return;
     }
-    swapcontext(&fibers[current].context, &scheduler);
+    fibers[current].context.go_to(scheduler);
   }
 }
 
 static inline int block_size() { return static_cast<int>(fibers.size()); }
-static inline void wait_for_block() { wait_at(block_barrier, 0, block_size()); }
-static inline void wait_for_warp() {
-  const int first = current / WARP * WARP;
-  wait_at(warp_barriers[current / WARP], first, min(first + WARP, block_size()));
-}
+static inline void wait_for_block() { wait_at(block_barrier); }
+static inline void wait_for_warp() { wait_at(warp_barriers[current / WARP]); }
 
-// What another lane of the warp shows.
+// What another lane shows, `lane` counted among the `width` lanes that this one is of; its own for one beyond them.
 template <class T>
-static inline T shuffled(T value, int lane) {
+static inline T shuffled(T value, int lane, int width) {
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof value);
   lanes[current] = bits;
   wait_for_warp();
-  const int from = lane < 0 || lane >= WARP ? current : current / WARP * WARP + lane;
-  const uint64_t found = lanes[from];
+  const uint64_t found = lanes[lane < 0 || lane >= width ? current : current / width * width + lane];
   wait_for_warp();
   std::memcpy(&value, &found, sizeof value);
   return value;
@@ -167,6 +213,9 @@ static inline T shuffled(T value, int lane) {
 static void run_fiber() {
   kernel_body();
   fibers[current].is_done = true;
+  --block_barrier.running;
+  --warp_barriers[current / WARP].running;
+  fibers[current].context.go_to(scheduler);
 }
 
 static inline void turn_to(int fiber) {
@@ -176,7 +225,7 @@ static inline void turn_to(int fiber) {
 
 static inline void resume(int fiber) {
   turn_to(fiber);
-  swapcontext(&scheduler, &fibers[fiber].context);
+  scheduler.go_to(fibers[fiber].context);
 }
 
 // A kernel that never waits needs no fibers: its threads run one after another, which is much faster.
@@ -188,19 +237,16 @@ static inline void run_block_without_fibers(bool from_the_last) {
 }
 
 static inline void run_block(bool from_the_last) {
-  block_barrier = {};
+  block_barrier = {block_size()};
   warp_barriers.assign((fibers.size() + WARP - 1) / WARP, {});
+  for (int fiber = 0; fiber < block_size(); ++fiber) ++warp_barriers[fiber / WARP].running;
   lanes.assign(fibers.size(), 0);
   for (Fiber& fiber : fibers) {
     fiber.is_done = false;
-    getcontext(&fiber.context);
     fiber.stack.resize(STACK_BYTES);
-    fiber.context.uc_stack.ss_sp = fiber.stack.data();
-    fiber.context.uc_stack.ss_size = STACK_BYTES;
-    fiber.context.uc_link = &scheduler;
-    makecontext(&fiber.context, run_fiber, 0);
+    fiber.context.start_on(fiber.stack);
   }
-  while (running_in(0, block_size()) > 0) {
+  while (block_barrier.running > 0) {
     for (int k = 0; k < block_size(); ++k) {
       const int fiber = from_the_last ? block_size() - 1 - k : k;
       if (!fibers[fiber].is_done) resume(fiber);
@@ -212,8 +258,23 @@ static inline void run_block(bool from_the_last) {
 
 #define __syncthreads() on_cpu::wait_for_block()
 #define __syncwarp() on_cpu::wait_for_warp()
-#define __shfl_down_sync(mask, value, lanes) on_cpu::shuffled(value, on_cpu::current % on_cpu::WARP + (lanes))
-#define __shfl_xor_sync(mask, value, lanes) on_cpu::shuffled(value, (on_cpu::current % on_cpu::WARP) ^ (lanes))
+
+template <class T>
+static inline T __shfl_sync(unsigned, T value, int lane, int width = on_cpu::WARP) {
+  return on_cpu::shuffled(value, lane & (width - 1), width);
+}
+template <class T>
+static inline T __shfl_up_sync(unsigned, T value, unsigned lanes, int width = on_cpu::WARP) {
+  return on_cpu::shuffled(value, on_cpu::current % width - static_cast<int>(lanes), width);
+}
+template <class T>
+static inline T __shfl_down_sync(unsigned, T value, unsigned lanes, int width = on_cpu::WARP) {
+  return on_cpu::shuffled(value, on_cpu::current % width + static_cast<int>(lanes), width);
+}
+template <class T>
+static inline T __shfl_xor_sync(unsigned, T value, int lanes, int width = on_cpu::WARP) {
+  return on_cpu::shuffled(value, on_cpu::current % width ^ lanes, width);
+}
 
 // Runs a kernel whose arguments are pointers and whole numbers: each passes in a whole register or place of the
 // stack, and what a kernel has no use for does it no harm.

@@ -61,6 +61,9 @@ class DeviceOnCpu:
     def zeros_beside(self, _, shape, dtype):
         return np.zeros(shape, dtype)
 
+    def fetch(self, array):
+        return lambda: array.copy()
+
     def launch(self, module, kernel, blocks, threads, arguments, beside):
         if module not in self.modules:
             self.modules[module] = CompiledModule(module, self.folder)
@@ -89,6 +92,6 @@ def device_on_cpu(folder: Path):
         pytest.skip("no g++ to compile the CUDA kernels with")
     stand_in = DeviceOnCpu(folder)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("address", "empty_beside", "zeros_beside", "launch"):
+        for name in ("address", "empty_beside", "zeros_beside", "fetch", "launch"):
             patch.setattr(device, name, getattr(stand_in, name))
         yield stand_in
