@@ -96,6 +96,15 @@ def fetch(array: Any) -> Callable[[], NDArray[Any]]:
     return wait
 
 
+def span(array: Any) -> tuple[int, int]:
+    """The address of an array's first byte, and that behind its last; on a CPU or a GPU, at any strides."""
+    start = stop = array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else address(array)
+    for n, stride in zip(array.shape, array.strides, strict=True):
+        reach = (n - 1) * stride
+        start, stop = start + min(reach, 0), stop + max(reach, 0)
+    return start, stop + array.itemsize
+
+
 def empty_beside(array: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """An array on the GPU of another."""
     with array.device:

@@ -214,6 +214,27 @@ def test_out_is_filled_and_returned():
     np.testing.assert_array_equal(batch[1], fastct.resample(hu[::-1], spacing, to, None, "float16"))
 
 
+@law
+@given(st.lists(st.tuples(st.integers(0, 20), st.booleans(), st.booleans()), min_size=1, max_size=4))
+def test_outputs_have_memory_of_their_own(places):
+    memory = np.zeros(3 * 26, np.int16)
+    pieces = [memory[3 * place : 3 * place + 12].reshape(1, 3, 4) for place, _, _ in places]
+    outs = [piece for piece, (_, is_out, _) in zip(pieces, places, strict=True) if is_out]
+    volumes = [
+        piece[:, ::-1] if is_turned else piece
+        for piece, (_, is_out, is_turned) in zip(pieces, places, strict=True)
+        if not is_out
+    ]
+    count = min(len(outs), len(volumes))
+    outs, volumes = outs[:count], volumes[:count]
+    shared = any(np.shares_memory(out, other) for n, out in enumerate(outs) for other in [*outs[:n], *volumes])
+    if shared:
+        with pytest.raises(ArrayError, match="memory"):
+            fastct.resample(volumes, SPACING, SPACING, None, "int16", out=outs)
+    else:
+        assert fastct.resample(volumes, SPACING, SPACING, None, "int16", out=outs) is outs
+
+
 def test_threads_share_the_kernels():
     volumes = [random_hu((4, 37, 41), n) for n in range(8)]
 
@@ -273,7 +294,7 @@ def test_resample_lies_where_simpleitk_says(seed):
         found = fastct.resample(hu, geometry.spacing_mm, to_mm, order=order)
         off = np.abs(found - sitk.GetArrayFromImage(expected)) > 4096 * 1e-5
         # Halfway between two voxels SimpleITK takes either, as its millimetres round.
-        assert not (off & ~(halfway(resample_grid(shape, spacing_mm, to_mm)) & (order == 0))).any()
+        assert not (off & ~(halfway(resample_grid(shape, tuple(spacing_mm), tuple(to_mm))) & (order == 0))).any()
 
 
 @law

@@ -6,6 +6,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from fastct.device import span
 from fastct.errors import ArrayError, OptionError
 from fastct.geometry import Geometry
 from fastct.kernels import home
@@ -23,8 +24,8 @@ from fastct.kernels.maps import (
 
 Volume = NDArray[Any]
 
-SOURCE_DTYPES = ("int16", "uint8", "bool")
-OUTPUT_DTYPES = ("float32", "float16", "uint8", "int16")
+SOURCE_DTYPES = frozenset(map(np.dtype, ("int16", "uint8", "bool")))
+OUTPUT_DTYPES = tuple(map(np.dtype, ("float32", "float16", "uint8", "int16")))
 LARGEST_HU = 1e6  # a hundred times what a CT holds; far below where float32 loses whole numbers
 
 
@@ -224,7 +225,7 @@ def _volumes(hu: Volume | Sequence[Volume]) -> tuple[list[Volume], bool]:
     volumes: list[Volume] = [hu] if single else list(hu)  # type: ignore[list-item]
     for number, volume in enumerate(volumes):
         name = "hu" if single else f"hu[{number}]"
-        if str(getattr(volume, "dtype", None)) not in SOURCE_DTYPES:
+        if getattr(volume, "dtype", None) not in SOURCE_DTYPES:
             found = getattr(volume, "dtype", type(volume).__name__)
             raise ArrayError(name, f"it is {found}, not int16, uint8 or bool", 'Convert it: hu.round().astype("int16")')
         if volume.ndim != 3 or 0 in volume.shape:
@@ -237,8 +238,8 @@ def _output_dtype(dtype: DTypeLike) -> np.dtype[Any]:
         kind = np.dtype(dtype)
     except TypeError:
         kind = None
-    if kind is None or kind.name not in OUTPUT_DTYPES or not kind.isnative:
-        raise OptionError("dtype", f"it is {dtype!r}", f"Give one of {', '.join(OUTPUT_DTYPES)}")
+    if kind not in OUTPUT_DTYPES:
+        raise OptionError("dtype", f"it is {dtype!r}", f"Give one of {', '.join(map(str, OUTPUT_DTYPES))}")
     return kind
 
 
@@ -329,8 +330,20 @@ def _check_outputs(outs: list[Volume], shapes: list[Shape], kind: np.dtype[Any],
         raise ArrayError("out", f"it holds {len(outs)} arrays for {len(volumes)} volumes", "Give one for each volume")
     for number, (out, shape) in enumerate(zip(outs, shapes, strict=True)):
         _check_output(out, shape, kind, f"out[{number}]")
-        if any(isinstance(v, np.ndarray) and np.may_share_memory(v, out) for v in volumes):
-            raise ArrayError("out", "it lies in the memory of a volume", "Give memory of its own")
+    _check_memory(volumes, outs)
+
+
+def _check_memory(volumes: list[Volume], outs: list[Volume]) -> None:
+    """Whether each output has memory of its own; looks at arrays in the order of their addresses."""
+    spans = [(*span(volume), False) for volume in volumes] + [(*span(out), True) for out in outs]
+    volumes_stop = outs_stop = 0
+    for start, stop, is_out in sorted(spans):
+        if start < (max(volumes_stop, outs_stop) if is_out else outs_stop):
+            raise ArrayError("out", "it lies in the memory of a volume, or of another output", "Give memory of its own")
+        if is_out:
+            outs_stop = max(outs_stop, stop)
+        else:
+            volumes_stop = max(volumes_stop, stop)
 
 
 def _check_output(out: Volume, shape: tuple[int, ...], kind: np.dtype[Any], name: str) -> None:

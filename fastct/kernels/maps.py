@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ LARGEST_INDEX = 2**29
 # A volume ends half a voxel beyond its outer centres, as in ITK: up to there the edge is repeated.
 INSIDE_MARGIN = 1 << (FRACTION_BITS - 1)
 ENDLESS_MARGIN = 1 << 62
+OWN_PLACES = np.eye(3, 4, dtype=np.int64) << FRACTION_BITS  # of a grid that reads each voxel at its own index
 
 Triple = tuple[float, float, float]
 Shape = tuple[int, int, int]
@@ -78,7 +79,7 @@ class Grid:
 
     def copies(self, shape: Sequence[int]) -> bool:
         """Whether every output voxel is the voxel of the same index in a volume of that shape."""
-        return self.shape == tuple(shape) and np.array_equal(self.places, np.eye(3, 4) * 2.0**FRACTION_BITS)
+        return self.shape == tuple(shape) and bool((self.places == OWN_PLACES).all())
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Line:
         if not np.isfinite(extreme) or not self.floor <= self.ceiling:
             raise OptionError("intensity", f"{self} overflows float32", "Give smaller scales and shifts")
 
-    @property
+    @cached_property
     def scalars(self) -> tuple[np.float32, ...]:
         """Anchor, slope, offset, floor and ceiling as the kernels take them (0 is never -0)."""
         terms = (self.anchor, self.slope, self.offset, self.floor, self.ceiling)
@@ -185,6 +186,7 @@ class Settings(NamedTuple):
     outside: np.float32
 
 
+@lru_cache
 def window_line(low_hu: float, high_hu: float, dtype: DTypeLike = np.float32) -> Line:
     """The map of a window to [0, 1], or to [0, 255] for uint8."""
     line = IDENTITY.windowed(low_hu, high_hu)
@@ -203,16 +205,23 @@ def centred_grid(shape: Sequence[int], resized: Shape, ratio: NDArray[np.float64
     return Grid(resized, np.column_stack([np.diag(ratio), centre - resized_centre * ratio]))
 
 
-def resample_grid(shape: Sequence[int], spacing_mm: Triple, to_mm: Triple) -> Grid:
+@lru_cache
+def resample_grid(shape: Shape, spacing_mm: Triple, to_mm: Triple) -> Grid:
     """The grid of spacing `to_mm` that shares its physical centre with a volume of `spacing_mm`."""
     ratio = np.array(to_mm, dtype=np.float64) / np.array(spacing_mm, dtype=np.float64)
-    return centred_grid(shape, resampled_shape(shape, spacing_mm, to_mm), ratio)
+    return _shared(centred_grid(shape, resampled_shape(shape, spacing_mm, to_mm), ratio))
 
 
-def identity_grid(shape: Sequence[int]) -> Grid:
+@lru_cache
+def identity_grid(shape: Shape) -> Grid:
     """The grid that reads every voxel of a volume once."""
-    z, y, x = shape
-    return Grid((z, y, x), np.eye(3, 4))
+    return _shared(Grid(shape, np.eye(3, 4)))
+
+
+def _shared(grid: Grid) -> Grid:
+    """A grid that several callers are given, and none may change."""
+    grid.affine.flags.writeable = grid.places.flags.writeable = False
+    return grid
 
 
 def geometry_on(grid: Grid, geometry: Geometry) -> Geometry:

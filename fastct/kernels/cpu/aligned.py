@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from fastct.kernels.cpu.pointwise import map_row, mapped
-from fastct.kernels.cpu.rounding import store_row
+from fastct.kernels.cpu.pointwise import map_row
+from fastct.kernels.cpu.rounding import rounded_for, store_row
 from fastct.kernels.maps import FRACTION_BITS
 
 HALF_VOXEL = np.int64(1 << (FRACTION_BITS - 1))
@@ -147,22 +147,36 @@ def nearest(hu, out, places, settings):
     y_taps = _nearest_taps(places, 1, hu.shape[1], out.shape[1], settings)
     x_taps = _nearest_taps(places, 2, hu.shape[2], out.shape[2], settings)
     left, right = x_taps.first, x_taps.stop
-    columns, inside = x_taps.source[left:right], left < right
-    is_run = inside and _is_run(columns, np.zeros(columns.size, np.float32))
-    row = np.empty(out.shape[2], np.float32)
+    outside = rounded_for(out, settings.outside)
     for z in range(out.shape[0]):
-        for y in range(out.shape[1]):
-            row[:] = settings.outside
-            if inside and z_taps.first <= z < z_taps.stop and y_taps.first <= y < y_taps.stop:
-                source = hu[z_taps.source[z], y_taps.source[y]]
-                if is_run:
-                    map_row(source, columns[0], row[left:right], settings.line)
-                else:
-                    _map_columns(source, columns, row[left:right], settings.line)
-            store_row(row, out[z, y])
+        if left == right or not z_taps.first <= z < z_taps.stop:
+            out[z] = outside
+            continue
+        out[z, : y_taps.first] = out[z, y_taps.stop :] = outside
+        rows = out[z, y_taps.first : y_taps.stop]
+        rows[:, :left] = rows[:, right:] = outside
+        _pick_rows(
+            hu[z_taps.source[z]],
+            rows[:, left:right],
+            y_taps.source[y_taps.first : y_taps.stop],
+            x_taps.source[left:right],
+            settings.line,
+        )
 
 
 @njit(nogil=True, cache=True)
-def _map_columns(hu, columns, row, line):
-    for x in range(row.size):
-        row[x] = mapped(hu[np.uint64(columns[x])], line)  # Numba counts negative indices from the end
+def _pick_rows(hu, out, rows, columns, line):
+    """Write those rows and columns of a slice; each row is mapped once, and then picked from."""
+    first, stop = min(columns[0], columns[-1]), max(columns[0], columns[-1]) + 1
+    index = (columns - first).astype(np.uint64)  # unsigned, as Numba counts negative indices from the end
+    is_run = _is_run(columns, np.zeros(columns.size, np.float32))
+    mapped_row = np.empty(stop - first, out.dtype)
+    for y in range(out.shape[0]):
+        if y > 0 and rows[y] == rows[y - 1]:
+            out[y] = out[y - 1]
+        elif is_run:
+            map_row(hu[rows[y]], first, out[y], line)
+        else:
+            map_row(hu[rows[y]], first, mapped_row, line)
+            for x in range(index.size):
+                out[y, x] = mapped_row[index[x]]

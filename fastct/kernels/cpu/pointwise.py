@@ -20,7 +20,7 @@ def map_row(hu, first, row, line):
     """Map the voxels from `first` on; the last is repeated where the row runs over the volume's edge."""
     within = hu[first : first + row.size]  # a view: `hu[first + x]` could be negative, so is no vector load
     for x in range(within.size):
-        row[x] = mapped(within[x], line)
+        row[x] = rounded_for(row, mapped(within[x], line))
     row[within.size :] = row[within.size - 1]
 
 

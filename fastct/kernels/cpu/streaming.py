@@ -12,7 +12,7 @@ from fastct.kernels.cpu.pointwise import mapped
 from fastct.kernels.cpu.rounding import rounded_for
 
 LARGE_BYTES = 2**24  # an output of less may still lie in a cache when it is used
-BLOCK_BYTES = 32  # of a store, which needs memory aligned to as many
+BLOCK_BYTES = 64  # of a store, which needs memory aligned to as many: a line of the caches
 VOXELS_AT_A_TIME = 256  # are mapped in the nearest cache, and then stored
 
 
