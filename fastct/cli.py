@@ -59,7 +59,7 @@ def quiet_options(command: Command) -> Command:
 
 def storage_option(command: Command) -> Command:
     """--storage-options."""
-    text = "JSON object for a store on an object store."
+    text = "JSON object: what opening URLs takes, as obstore or fsspec have it."
     return click.option("--storage-options", callback=_json_object, default="{}", metavar="JSON", help=text)(command)
 
 

@@ -13,11 +13,11 @@ from fastct.errors import FileError
 from fastct.foreground import write_foreground
 from fastct.mosmed import Study as Source
 from fastct.nifti import Source as Loaded
-from fastct.nifti import Volume, load_source, mask_of, read_nifti_bytes
+from fastct.nifti import Volume, load_source, mask_of, read_nifti_bytes, source_state
 from fastct.options import ConvertOptions, fingerprint
 from fastct.publish import checksums, convert_settings, study_files
 from fastct.records import Record, Row, known_record
-from fastct.storage import Storage, open_storage
+from fastct.storage import Place, Storage, open_storage
 from fastct.store import IMAGE, SHARD, holds, study_folder
 
 
@@ -26,7 +26,7 @@ class ConvertTask:
     """A study to convert: where it comes from and goes to. Sent to workers by reference: no voxels in it."""
 
     source: Source
-    store: str
+    store: Place
     options: ConvertOptions
 
     @property
@@ -59,9 +59,9 @@ def convert_study(task: ConvertTask) -> Record:
         If the store cannot be written.
     """
     source, storage = task.source, open_storage(task.store)
-    before = _times(source)
+    before = _states(source)
     read = _read(source, task.options.limit_bytes)
-    if before != _times(source):
+    if before != _states(source):
         raise FileError(source.path, "it changed while it was read", "Run the same command again")
     published = study_files(source.study_id, read.volume, read.lesion, task.options)
     with ThreadPoolExecutor(1) as disk:  # whose answers are waited for while this thread hashes
@@ -110,33 +110,25 @@ def is_converted(task: ConvertTask, storage: Storage) -> bool:
     )
 
 
-def _paths(source: Source) -> dict[str, Path]:
+def _paths(source: Source) -> dict[str, Path | Place]:
     return {"volume": source.path} | ({"mask": source.mask_path} if source.mask_path else {})
 
 
-def _times(source: Source) -> dict[str, dict[str, Any]]:
-    """Of the volume and of its mask, when it has one: size and time of change."""
-    found = {}
-    for name, path in _paths(source).items():
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise FileError(path, f"it cannot be read ({error.strerror})", "Check the file and its rights") from error
-        found[name] = {"size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-    return found
+def _states(source: Source) -> dict[str, dict[str, Any]]:
+    """Of the volume and of its mask, when it has one: size, and time of change or entity tag."""
+    return {name: source_state(path) for name, path in _paths(source).items()}
 
 
 def _same_files(known: Mapping[str, Mapping[str, Any]], source: Source) -> bool:
-    """Same size and time of change; where only the time differs, the same SHA-256."""
+    """Same size and time of change or tag; where only these differ (touched, or moved), the same SHA-256."""
     try:
-        now = _times(source)
+        now, paths = _states(source), _paths(source)
         if set(known) != set(now) or any(known[name]["size_bytes"] != now[name]["size_bytes"] for name in now):
             return False
-        touched = [path for name, path in _paths(source).items() if known[name]["mtime_ns"] != now[name]["mtime_ns"]]
-        digests = {load_source(path).sha256() for path in touched}
+        touched = [name for name in now if now[name] != {key: known[name].get(key) for key in now[name]}]
+        return all(load_source(paths[name]).sha256() == known[name]["sha256"] for name in touched)
     except FileError:
         return False
-    return digests <= {entry["sha256"] for entry in known.values()}
 
 
 def _row(volume: Volume, lesion_source: str) -> Row:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fastct.mosmed import find_studies
-from fastct.nifti import read_header
+from fastct.nifti import read_header, source_state
+from fastct.nifti.names import split_name
 from fastct.records import COLUMNS
-from fastct.storage import open_storage
+from fastct.storage import Place, as_place, open_storage
 from fastct.store import MANIFEST, Store
 from fastct.store import open as open_store
 
@@ -21,19 +22,20 @@ def describe(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | 
 
     Parameters
     ----------
-    path : a store, a folder of volumes, or one NIfTI file.
-    storage_options : for a store on an object store.
+    path : a store, a folder of volumes, or one NIfTI file; a path or a URL.
+    storage_options : what opening a URL takes.
 
     Raises
     ------
     DataSetError, FileError, StoreError
         If it is none of these.
     """
-    if open_storage(path, storage_options).exists(MANIFEST):
+    place = as_place(path, storage_options)
+    if open_storage(place).exists(MANIFEST):
         return _describe_store(open_store(path, storage_options))
-    if Path(path).is_file():
-        return _describe_file(Path(path))
-    return _describe_data_set(Path(path))
+    if Path(place.url).is_file() or (not place.is_local and split_name(place.name)[1]):
+        return _describe_file(place)
+    return _describe_data_set(place)
 
 
 def _describe_store(store: Store) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def _describe_store(store: Store) -> dict[str, Any]:
     return {**facts, "size": f"{size_bytes / MB:.1f} MB"}
 
 
-def _describe_data_set(folder: Path) -> dict[str, Any]:
+def _describe_data_set(folder: Place) -> dict[str, Any]:
     listing = find_studies(folder)
     return {
         "data set": str(listing.root),
@@ -67,7 +69,7 @@ def _describe_data_set(folder: Path) -> dict[str, Any]:
     }
 
 
-def _describe_file(file: Path) -> dict[str, Any]:
+def _describe_file(file: Place) -> dict[str, Any]:
     header = read_header(file)
     geometry = header.geometry
     return {
@@ -76,7 +78,7 @@ def _describe_file(file: Path) -> dict[str, Any]:
         "spacing (z, y, x)": " × ".join(f"{size:g}" for size in geometry.spacing_mm) + " mm",
         "dtype": header.dtype.name,
         "affine": "; ".join(" ".join(f"{value:g}" for value in row) for row in geometry.affine[:3]),
-        "size": f"{file.stat().st_size / MB:.1f} MB",
+        "size": f"{source_state(file)['size_bytes'] / MB:.1f} MB",
     }
 
 

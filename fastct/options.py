@@ -49,7 +49,7 @@ class RunOptions:
     resume : leave out studies that an earlier run finished with the same source and settings.
     overwrite : do every study again.
     dry_run : say what would be done, and do nothing.
-    storage_options : for a store on an object store.
+    storage_options : what opening a source or a store at a URL takes; never shown.
     """
 
     workers: int = 0
@@ -61,7 +61,7 @@ class RunOptions:
     resume: bool = True
     overwrite: bool = False
     dry_run: bool = False
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.workers < 0:

@@ -2,25 +2,38 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from threading import Timer
+from time import sleep
 from typing import Any
 
 from fastct.batches import Task
 from fastct.conversion import ConvertTask, convert_study, is_converted
-from fastct.errors import FastctError, StoreError
+from fastct.errors import FastctError, OptionError, StoreError
 from fastct.mosmed import Listing, find_studies
 from fastct.options import ConvertOptions, RunOptions, choose, refuse_unknown
 from fastct.publish import convert_settings, create_store
-from fastct.records import UNREADABLE, Record, read_record, read_records, write_listing, write_record, write_table
+from fastct.records import (
+    TABLE,
+    UNREADABLE,
+    Record,
+    known_record,
+    read_record,
+    read_records,
+    record_ids,
+    write_listing,
+    write_record,
+    write_table,
+)
 from fastct.schedule import Crew
 from fastct.scoring import ScoreTask, is_scored, score_study
-from fastct.storage import WORK, Storage, open_storage
-from fastct.store import MANIFEST, read_manifest
+from fastct.storage import WORK, Claim, Storage, open_storage
+from fastct.store import MANIFEST, STUDIES, read_manifest
 
 AnyPath = str | os.PathLike[str]
+POLL_S = 0.25  # how often a study that another run works on is asked after
 
 
 @dataclass(frozen=True)
@@ -58,8 +71,8 @@ def convert(
 
     Parameters
     ----------
-    src : a MosMedData root, any folder of `.nii`/`.nii.gz`, or one file.
-    store : folder of the store; made when it is not there.
+    src : a MosMedData root, any folder of `.nii`/`.nii.gz`, or one file; a path or a URL.
+    store : folder or URL of the store; made when it is not there.
     on_event : called after each study.
     crew : workers to share with other jobs; by default the job has its own.
     **options : the fields of `ConvertOptions` and `RunOptions`.
@@ -73,17 +86,17 @@ def convert(
     """
     refuse_unknown(options, ConvertOptions, RunOptions)
     how, run = choose(ConvertOptions, options), choose(RunOptions, options)
-    listing = find_studies(Path(src))
+    listing = find_studies(src, run.storage_options)
     storage = open_storage(store, run.storage_options)
     _refuse_foreign_folder(storage)
-    tasks = [ConvertTask(source, str(storage), how) for source in listing.studies]
-    todo = [task for task in tasks if not (run.skip_finished and is_converted(task, storage))]
-    job = _Job("convert", storage, run, on_event or _ignore, crew)
+    tasks = [ConvertTask(source, storage.place, how) for source in listing.studies]
+    run = _within_reach(run, crew, storage, open_storage(src, run.storage_options))
+    job = _Job(CONVERT, storage, run, on_event or _ignore, crew)
     if not run.dry_run:
         create_store(storage, convert_settings(how))
         kept = {"missing": listing.missing, "unlisted": listing.unlisted, "notes": listing.notes}
         write_listing(storage, kept)
-    return job.work(convert_study, tasks, todo, listing)
+    return job.work(tasks, listing)
 
 
 def score(store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None = None, **options: Any) -> Summary:
@@ -91,7 +104,7 @@ def score(store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None 
 
     Parameters
     ----------
-    store : folder of the store.
+    store : folder or URL of the store.
     on_event : called after each study.
     crew : workers to share with other jobs; by default the job has its own.
     **options : the fields of `RunOptions`.
@@ -106,70 +119,169 @@ def score(store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None 
     storage = open_storage(store, run.storage_options)
     read_manifest(storage)
     tasks = [
-        ScoreTask(record.study_id, str(storage), sum(size for size, _ in record.keys.values()))
+        ScoreTask(record.study_id, storage.place, sum(size for size, _ in record.keys.values()))
         for record in read_records(storage)
         if (record.keys and record.failed_at != "convert") or record.failed_at == UNREADABLE
     ]
-    todo = [task for task in tasks if not (run.skip_finished and is_scored(task, storage))]
-    return _Job("score", storage, run, on_event or _ignore, crew).work(score_study, tasks, todo, None)
+    run = _within_reach(run, crew, storage)
+    return _Job(SCORE, storage, run, on_event or _ignore, crew).work(tasks, None)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is done with one study, and what tells that an earlier run, or one beside this, has done it."""
+
+    name: str
+    work: Callable[[Any], Record]
+    is_done: Callable[[Any, Storage], bool]
+
+
+CONVERT = Stage("convert", convert_study, is_converted)
+SCORE = Stage("score", score_study, is_scored)
 
 
 @dataclass(frozen=True)
 class _Job:
     """One stage of work over a store."""
 
-    stage: str
+    stage: Stage
     storage: Storage
     run: RunOptions
     on_event: OnEvent
     crew: Crew | None
 
-    def work(
-        self,
-        work: Callable[[Any], Record],
-        tasks: Sequence[Task],
-        todo: Sequence[Task],
-        listing: Listing | None,
-    ) -> Summary:
+    def work(self, tasks: Sequence[Any], listing: Listing | None) -> Summary:
         """Do what is to do, and write the table."""
+        todo = self._todo(tasks) if self.run.skip_finished else list(tasks)
         waiting = {task.study_id for task in todo}
-        skipped = tuple(task.study_id for task in tasks if task.study_id not in waiting)
+        skipped = [task.study_id for task in tasks if task.study_id not in waiting]
         if self.run.dry_run:
             planned = tuple(task.study_id for task in todo)
-            return Summary(self.stage, skipped=skipped, planned=planned, listing=listing)
+            return Summary(self.stage.name, skipped=tuple(skipped), planned=planned, listing=listing)
         self.storage.sweep()
         done: list[str] = []
         failed: list[str] = []
         with nullcontext(self.crew) if self.crew else Crew(self.run) as crew:
-            for record in self._settled(crew, work, todo):
-                (failed if record.status == "failed" else done).append(record.study_id)
-        write_table(self.storage, read_records(self.storage))
-        return Summary(self.stage, tuple(sorted(done)), tuple(sorted(failed)), skipped, listing=listing)
+            for outcome in self._settled(crew, todo):
+                into = skipped if outcome.by_another else failed if outcome.record.status == "failed" else done
+                into.append(outcome.record.study_id)
+        with _wait_for(self.storage, TABLE):  # so that whoever writes it last has read the records of all
+            write_table(self.storage, read_records(self.storage))
+        return Summary(self.stage.name, _sorted(done), _sorted(failed), _sorted(skipped), listing=listing)
 
-    def _settled(self, crew: Crew, work: Callable[[Any], Record], todo: Sequence[Task]) -> Iterator[Record]:
-        outcomes = crew.work_through(partial(settle, work, self.stage), todo)
-        for number, (task, outcome) in enumerate(outcomes, 1):
+    def _todo(self, tasks: Sequence[Any]) -> list[Any]:
+        """The tasks that no earlier run has done."""
+        known = set(record_ids(self.storage))
+        seen = [task for task in tasks if task.study_id in known]
+        is_done = self.storage.side_by_side(lambda task: self.stage.is_done(task, self.storage), seen)
+        done = {task.study_id for task, yes in zip(seen, is_done, strict=True) if yes}
+        return [task for task in tasks if task.study_id not in done]
+
+    def _settled(self, crew: Crew, todo: Sequence[Task]) -> Iterator["Settled"]:
+        """The outcome of every study; those that another run works on come last, when it is through with them."""
+        number, left = 0, list(todo)
+        while left:
+            busy: list[Task] = []
+            for task, outcome in self._round(crew, left):
+                if outcome is None:
+                    busy.append(task)
+                    continue
+                number += 1
+                self.on_event(_event(self.stage.name, outcome.record, task.size_bytes, number, len(todo)))
+                yield outcome
+            left = busy and self._wait_for_one(busy)
+
+    def _round(self, crew: Crew, tasks: Sequence[Task]) -> Iterator[tuple[Task, "Settled | None"]]:
+        work = partial(settle, self.stage, self.run.skip_finished, self.run.study_limit_s)
+        for task, outcome in crew.work_through(work, tasks):
             if isinstance(outcome, FastctError):
-                record = _failure(self.storage, self.stage, task, str(outcome))
+                record = _failure(self.storage, self.stage.name, task, str(outcome))
                 write_record(self.storage, record)
+                yield task, Settled(record)
             else:
-                record = outcome
-            event = Event(self.stage, record.study_id, record.status, record.error, task.size_bytes, number, len(todo))
-            self.on_event(event)
-            yield record
+                yield task, outcome
+
+    def _wait_for_one(self, busy: list[Task]) -> list[Task]:
+        """The same tasks, once one of them is free."""
+        while True:
+            sleep(POLL_S)
+            for task in busy:
+                if claim := self.storage.claim(_claim_name(task.study_id)):
+                    claim.release()
+                    return busy
 
 
-def settle(work: Callable[[Any], Record], stage: str, task: Any) -> Record:
-    """Do one study's work and write its record; whatever goes wrong with it becomes part of the record."""
+@dataclass(frozen=True)
+class Settled:
+    """What became of a study, and whether another run did it."""
+
+    record: Record
+    by_another: bool = False
+
+
+def settle(stage: Stage, skip_finished: bool, limit_s: float, task: Any) -> Settled | None:
+    """Claim a study, do its work, and write its record; None where another run has claimed it.
+
+    Whatever goes wrong with the study becomes part of its record. What another run has finished since this one
+    looked is left as it is. After `limit_s` nobody waits for the work any more, and the claim lapses.
+    """
     storage = open_storage(task.store)
+    claim = storage.claim(_claim_name(task.study_id))
+    if claim is None:
+        return None
+    with claim, _lapsing(claim, limit_s):
+        known = known_record(storage, task.study_id) if skip_finished else None
+        if known and stage.is_done(task, storage):
+            return Settled(known, by_another=True)
+        try:
+            record = stage.work(task)
+        except FastctError as error:
+            record = _failure(storage, stage.name, task, str(error))
+        except Exception as error:  # noqa: BLE001  one bad study never stops the others
+            record = _failure(storage, stage.name, task, f"{type(error).__name__}: {error}")
+        write_record(storage, record)
+    return Settled(record)
+
+
+@contextmanager
+def _lapsing(claim: Claim, limit_s: float) -> Iterator[None]:
+    """Give a claim back after a time, should the work still go on."""
+    timer = Timer(limit_s, claim.release)
+    timer.daemon = True
+    timer.start()
     try:
-        record = work(task)
-    except FastctError as error:
-        record = _failure(storage, stage, task, str(error))
-    except Exception as error:  # noqa: BLE001  one bad study never stops the others
-        record = _failure(storage, stage, task, f"{type(error).__name__}: {error}")
-    write_record(storage, record)
-    return record
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _wait_for(storage: Storage, name: str) -> Iterator[None]:
+    """Have a claim, however long it takes to get it."""
+    while (claim := storage.claim(name)) is None:
+        sleep(POLL_S)
+    with claim:
+        yield
+
+
+def _claim_name(study_id: str) -> str:
+    return f"{STUDIES}/{study_id}"
+
+
+def _within_reach(run: RunOptions, crew: Crew | None, *storages: Storage) -> RunOptions:
+    """The options, with workers that see the same files: where these lie in this process's memory, its threads.
+
+    Raises
+    ------
+    OptionError
+        If the workers were chosen already, and do not see them.
+    """
+    hidden = [storage for storage in storages if not storage.is_shared]
+    if not hidden or run.worker_count == 1:
+        return run
+    if run.scheduler or (crew and run.pool != "threads"):
+        raise OptionError(hidden[0], "only this process sees it", "Give --pool threads, or -j 1")
+    return replace(run, pool="threads")
 
 
 def _failure(storage: Storage, stage: str, task: Any, error: str) -> Record:
@@ -190,6 +302,14 @@ def _refuse_foreign_folder(storage: Storage) -> None:
     if next(storage.names(""), None) is not None:
         cure = "Give a new or empty folder for the store"
         raise StoreError(storage, f"the folder is not empty, and has no {MANIFEST}", cure)
+
+
+def _event(stage: str, record: Record, size_bytes: int, done: int, total: int) -> Event:
+    return Event(stage, record.study_id, record.status, record.error, size_bytes, done, total)
+
+
+def _sorted(study_ids: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(study_ids))
 
 
 def _ignore(event: Event) -> None:

@@ -143,7 +143,7 @@ def record_ids(storage: Storage) -> list[str]:
 
 def read_records(storage: Storage) -> list[Record]:
     """All records, sorted by study; one that cannot be read is that of a failed study."""
-    records = (known_record(storage, study_id) for study_id in record_ids(storage))
+    records = storage.side_by_side(lambda study_id: known_record(storage, study_id), record_ids(storage))
     return [record for record in records if record is not None]
 
 

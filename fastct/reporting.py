@@ -25,8 +25,8 @@ def write_report(store: str | os.PathLike[str], storage_options: Mapping[str, An
 
     Parameters
     ----------
-    store : folder of the store.
-    storage_options : for a store on an object store.
+    store : folder or URL of the store.
+    storage_options : what opening a URL takes.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from fastct.options import fingerprint
 from fastct.pictures import study_pictures
 from fastct.publish import checksums, write_labels
 from fastct.records import Record, Row, known_record
-from fastct.storage import WORK, Storage, open_storage
+from fastct.storage import WORK, Place, Storage, open_storage
 from fastct.store import Study, holds
 
 PICTURES = f"{WORK}/pictures"
@@ -34,7 +34,7 @@ class ScoreTask:
     """A converted study to score. Sent to workers by reference: no voxels in it."""
 
     study_id: str
-    store: str
+    store: Place
     size_bytes: int
 
 

@@ -38,8 +38,8 @@ def verify(store: str | os.PathLike[str], storage_options: Mapping[str, Any] | N
 
     Parameters
     ----------
-    store : folder of the store.
-    storage_options : for a store on an object store.
+    store : folder or URL of the store.
+    storage_options : what opening a URL takes.
 
     Returns
     -------

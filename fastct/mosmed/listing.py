@@ -1,16 +1,22 @@
 """Finds the studies, masks and classes of a data set: MosMedData's layout, its relatives, or any folder."""
 
-import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from fastct.errors import DataSetError
+from fastct.mosmed.objects import scan_url
 from fastct.mosmed.registry import Row, read_registry
-from fastct.mosmed.scan import Found, scan_folder
+from fastct.mosmed.scan import Found, Scan, scan_folder
+from fastct.nifti import source_state
 from fastct.nifti.names import SINGLE_SUFFIXES, pair_of, split_name
+from fastct.nifti.sources import AnyFile, as_path, at_url
+from fastct.storage import Place, open_storage
+
+Root = Path | Place
 
 MASK_SUFFIX = "_mask"
 LABEL_SUFFIXES = ("_lung", "_lungs", "_lesion", "_lesions", "_seg", "_label", "_labels")
@@ -20,7 +26,7 @@ _CLASS_FOLDER = re.compile(r"ct[-_ ]?([0-4])", re.IGNORECASE)  # CT-0 .. CT-4, a
 
 @dataclass(frozen=True)
 class Study:
-    """One CT on disk.
+    """One CT on disk, or at a URL.
 
     Parameters
     ----------
@@ -33,8 +39,8 @@ class Study:
 
     study_id: str
     category: str
-    path: Path
-    mask_path: Path | None
+    path: Path | Place
+    mask_path: Path | Place | None
     source: str
     size_bytes: int
 
@@ -53,7 +59,7 @@ class Listing:
     notes : whatever else was settled, in words.
     """
 
-    root: Path
+    root: Path | Place
     studies: tuple[Study, ...]
     missing: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
@@ -70,8 +76,8 @@ class _Match:
     notes: list[str] = field(default_factory=list)
 
 
-def find_studies(src: str | os.PathLike[str]) -> Listing:
-    """List the studies of a MosMedData root, of any folder of NIfTI files, or of one file.
+def find_studies(src: AnyFile, storage_options: Mapping[str, Any] | None = None) -> Listing:
+    """List the studies of a MosMedData root, of any folder of NIfTI files, or of one file; by path or URL.
 
     Raises
     ------
@@ -92,10 +98,17 @@ def find_studies(src: str | os.PathLike[str]) -> Listing:
     >>> [(study.study_id, study.category, study.mask_path is not None) for study in listing.studies]
     [('study_0001', 'CT-0', False), ('study_0002', 'CT-1', True)]
     """
-    root = Path(src)
+    place = at_url(src, storage_options)
+    if place is not None:
+        return _single_url(place) if split_name(place.name)[1] else _listing(place, scan_url(place))
+    root = as_path(src)
     if not _is_folder(root):
         return _single_file(root)
-    scan = scan_folder(root)
+    return _listing(root, scan_folder(root))
+
+
+def _listing(root: Root, scan: Scan) -> Listing:
+    """The studies among the files that were found."""
     rows = read_registry(scan.registry) if scan.registry else ()
     volumes, masks, labels = _by_role(scan.files, rows)
     match = _match_rows(root, rows, volumes)
@@ -139,6 +152,17 @@ def _single_file(path: Path) -> Listing:
     return Listing(header.parent, (Study(stem, category, header, mask, header.name, size_bytes),))
 
 
+def _single_url(place: Place) -> Listing:
+    """One volume at a URL, with its mask beside it or in masks/ there."""
+    state = source_state(place)
+    stem, _ = split_name(place.name)
+    folder = open_storage(place.parent)
+    masks = [f"{start}{stem}{MASK_SUFFIX}{suffix}" for start in ("", "masks/") for suffix in SINGLE_SUFFIXES]
+    mask = next((place.parent / key for key in masks if folder.exists(key)), None)
+    study = Study(stem, _class_of((place.parent.name,)), place, mask, place.name, state["size_bytes"])
+    return Listing(place.parent, (study,))
+
+
 def _by_role(files: tuple[Found, ...], rows: tuple[Row, ...]) -> tuple[list[Found], list[Found], list[Found]]:
     """(volumes, lesion masks, other labels): as the registry says, else by name and folder."""
     listed = {row.study_file: "volume" for row in rows} | {row.mask_file: "mask" for row in rows}
@@ -166,7 +190,7 @@ def _base(stem: str) -> tuple[str, str]:
     return stem, ""
 
 
-def _match_rows(root: Path, rows: tuple[Row, ...], volumes: list[Found]) -> _Match:
+def _match_rows(root: Root, rows: tuple[Row, ...], volumes: list[Found]) -> _Match:
     """Rows to volumes: by the very path, then by stem, as copies of the data set move its files."""
     match = _Match()
     by_source = {found.source: found for found in volumes}
@@ -203,7 +227,7 @@ def _moved(rows: Iterable[Row], by_stem: dict[str, list[Found]], match: _Match) 
             match.missing.append(row.study_file)
 
 
-def _check_inside(root: Path, row: Row, found: Found) -> None:
+def _check_inside(root: Root, row: Row, found: Found) -> None:
     if found.leaves_root:
         raise DataSetError(
             f"{root}, row {row.number} of the registry",
@@ -212,7 +236,7 @@ def _check_inside(root: Path, row: Row, found: Found) -> None:
         )
 
 
-def _nothing_found(root: Path, rows: tuple[Row, ...], masks: list[Found]) -> DataSetError:
+def _nothing_found(root: Root, rows: tuple[Row, ...], masks: list[Found]) -> DataSetError:
     there = f", though {len(masks)} masks are" if masks else ""
     if rows:
         finding = (
@@ -292,11 +316,11 @@ def _study_ids(volumes: list[Found], match: _Match) -> dict[str, str]:
     return ids
 
 
-def _study(root: Path, found: Found, identity: dict[str, str], match: _Match, mask_of: dict[str, Found]) -> Study:
+def _study(root: Root, found: Found, identity: dict[str, str], match: _Match, mask_of: dict[str, Found]) -> Study:
     row, mask = match.rows.get(found.source), mask_of.get(found.source)
     if row is not None and mask is not None and mask.source == row.mask_file:
         _check_inside(root, row, mask)
-    category = row.category if row is not None else _class_of((root.absolute().name, *found.folder.split("/")))
+    category = row.category if row is not None else _class_of((_name_of(root), *found.folder.split("/")))
     return Study(
         identity[found.source],
         category,
@@ -305,6 +329,10 @@ def _study(root: Path, found: Found, identity: dict[str, str], match: _Match, ma
         found.source,
         found.size_bytes,
     )
+
+
+def _name_of(root: Root) -> str:
+    return root.name if isinstance(root, Place) else root.absolute().name
 
 
 def _class_of(folders: Iterable[str]) -> str:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from fastct.errors import DataSetError
+from fastct.errors import DataSetError, StoreError
+from fastct.storage import Place, open_storage
 
 REGISTRY_STEM = "dataset_registry"
 COLUMNS = ("study_id", "category", "study_file", "mask_file")
@@ -42,7 +43,7 @@ class Row:
     mask_file: str
 
 
-def read_registry(path: Path) -> tuple[Row, ...]:
+def read_registry(path: Path | Place) -> tuple[Row, ...]:
     """The rows of an .xlsx or .csv registry.
 
     Columns are found by name, in any order: study_id, category, study_file and, where there are masks,
@@ -54,7 +55,7 @@ def read_registry(path: Path) -> tuple[Row, ...]:
         Names file and row: if the file cannot be read, is far larger than a registry, holds formulas, lacks
         a column, or names a study twice or a path that leaves the root.
     """
-    lines = _csv_lines(path) if path.suffix.lower() == ".csv" else _xlsx_lines(path)
+    lines = _csv_lines(path) if path.name.lower().endswith(".csv") else _xlsx_lines(path)
     if lines and lines[-1][0] > MAX_ROWS + 1:
         raise DataSetError(path, f"it has more than {MAX_ROWS:,} rows", _CURE)
     columns = _columns(path, lines[0][1] if lines else ())
@@ -63,7 +64,7 @@ def read_registry(path: Path) -> tuple[Row, ...]:
     return rows
 
 
-def _xlsx_lines(path: Path) -> list[_Line]:
+def _xlsx_lines(path: Path | Place) -> list[_Line]:
     """The lines of the first sheet that are not empty, as text."""
     try:
         # From memory: openpyxl leaves a file open that it cannot make sense of.
@@ -86,7 +87,7 @@ def _xlsx_lines(path: Path) -> list[_Line]:
         raise _unreadable(path, error) from error
 
 
-def _check_zip(path: Path, contents: io.BytesIO) -> None:
+def _check_zip(path: Path | Place, contents: io.BytesIO) -> None:
     """Refuse what would inflate to far more than a registry; zipfile reads no part beyond its stated size."""
     with zipfile.ZipFile(contents) as archive:
         parts = archive.infolist()
@@ -95,15 +96,20 @@ def _check_zip(path: Path, contents: io.BytesIO) -> None:
         raise DataSetError(path, f"it inflates to {inflated:,} bytes in {len(parts)} parts", _CURE)
 
 
-def _contents(path: Path, most_bytes: int) -> bytes:
-    with path.open("rb") as file:
-        contents = file.read(most_bytes + 1)
+def _contents(path: Path | Place, most_bytes: int) -> bytes:
+    if isinstance(path, Place):
+        folder = open_storage(path.parent)
+        size = min(folder.size_bytes(path.name), most_bytes + 1)
+        contents = bytes(folder.read_range(path.name, 0, size)[0]) if size else b""
+    else:
+        with path.open("rb") as file:
+            contents = file.read(most_bytes + 1)
     if len(contents) > most_bytes:
         raise DataSetError(path, f"it has more than {most_bytes:,} bytes", _CURE)
     return contents
 
 
-def _csv_lines(path: Path) -> list[_Line]:
+def _csv_lines(path: Path | Place) -> list[_Line]:
     """The lines of a CSV that are not empty: BOM or not, commas, semicolons (Russian Excel) or tabs."""
     try:
         text = _contents(path, MAX_CSV_BYTES).decode("utf-8-sig")
@@ -112,11 +118,11 @@ def _csv_lines(path: Path) -> list[_Line]:
         table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         numbered = enumerate(islice(table, MAX_ROWS + 2), start=1)
         return [(n, tuple(map(_text, cells))) for n, cells in numbered if any(map(str.strip, cells))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, StoreError, UnicodeDecodeError, csv.Error) as error:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> DataSetError:
+def _unreadable(path: Path | Place, error: Exception) -> DataSetError:
     reason = " ".join(str(error).split())[:200]
     return DataSetError(path, f"it cannot be read ({type(error).__name__}: {reason})", _CURE)
 
@@ -130,7 +136,7 @@ def _text(cell: object) -> str:
     return str(cell).strip()
 
 
-def _columns(path: Path, header: Iterable[str]) -> dict[str, int]:
+def _columns(path: Path | Place, header: Iterable[str]) -> dict[str, int]:
     """Where each wanted column stands."""
     names = [name.lower() for name in header]
     lacking = [name for name in COLUMNS[:3] if names.count(name) != 1]
@@ -140,7 +146,7 @@ def _columns(path: Path, header: Iterable[str]) -> dict[str, int]:
     return {name: names.index(name) for name in COLUMNS if name in names}
 
 
-def _row(path: Path, number: int, cells: tuple[str, ...], columns: dict[str, int]) -> Row:
+def _row(path: Path | Place, number: int, cells: tuple[str, ...], columns: dict[str, int]) -> Row:
     values = {name: cells[at] if at < len(cells) else "" for name, at in columns.items()}
     for name, value in values.items():
         if value.startswith("="):
@@ -158,7 +164,7 @@ def _row(path: Path, number: int, cells: tuple[str, ...], columns: dict[str, int
     )
 
 
-def _relative(path: Path, number: int, text: str) -> str:
+def _relative(path: Path | Place, number: int, text: str) -> str:
     """The path below the root: leading slashes mean the root itself, as in the registry of MosMedData."""
     parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
     if not parts or ".." in parts or parts[0].endswith(":"):
@@ -166,7 +172,7 @@ def _relative(path: Path, number: int, text: str) -> str:
     return "/".join(parts)
 
 
-def _check_unique(path: Path, rows: tuple[Row, ...]) -> None:
+def _check_unique(path: Path | Place, rows: tuple[Row, ...]) -> None:
     seen: dict[tuple[str, str], int] = {}
     for row in rows:
         for kind, value in (("id", row.study_id), ("file", row.study_file), ("file", row.mask_file)):
@@ -177,5 +183,5 @@ def _check_unique(path: Path, rows: tuple[Row, ...]) -> None:
             seen[kind, value] = row.number
 
 
-def _bad(path: Path, number: int, finding: str) -> DataSetError:
+def _bad(path: Path | Place, number: int, finding: str) -> DataSetError:
     return DataSetError(f"{path}, row {number}", finding, _CURE)

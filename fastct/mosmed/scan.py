@@ -2,13 +2,15 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Protocol, TypeVar
 
 from fastct.errors import DataSetError
 from fastct.mosmed.registry import REGISTRY_STEM
 from fastct.nifti.names import HEADER_SUFFIXES, IMAGE_SUFFIXES, SINGLE_SUFFIXES, split_name
+from fastct.storage import Place
 
 STORE_MARK = "fastct.json"  # stands at the root of every fastct store
 _SKIPPED_FOLDERS = ("__MACOSX",)
@@ -16,6 +18,17 @@ _SKIPPED_ENDINGS = (".zarr",)
 
 # The full MosMedData has eight folders. A link to the root of a file system has no end of them.
 MAX_FOLDERS = 200_000
+
+
+class Named(Protocol):
+    """Something in a folder."""
+
+    @property
+    def name(self) -> str:
+        """Its name there."""
+
+
+Entry = TypeVar("Entry", bound=Named)
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Scan:
     """All that a folder holds: files sorted by source, the registry if there is one, and notes."""
 
     files: tuple[Found, ...]
-    registry: Path | None
+    registry: Path | Place | None
     notes: tuple[str, ...]
 
 
@@ -76,7 +89,8 @@ def scan_folder(root: Path) -> Scan:
     registry = None
     for prefix, entries, leaves_root in _folders(walk):
         if not prefix:
-            registry = _registry(entries, walk)
+            name = registry_name((entry.name for entry in entries), walk.notes)
+            registry = walk.root / name if name else None
         _list_files(walk, prefix, entries, leaves_root)
     files = _without_second_names(walk)
     return Scan(tuple(sorted(files, key=lambda found: found.source)), registry, tuple(walk.notes))
@@ -93,7 +107,7 @@ def _folders(walk: _Walk) -> Iterator[tuple[str, list[os.DirEntry[str]], bool]]:
             raise DataSetError(walk.root, f"it has more than {MAX_FOLDERS:,} folders", "Name one further down")
         for entry in entries:
             path = f"{prefix}/{entry.name}" if prefix else entry.name
-            if not _is_folder(entry) or _is_stray(entry.name, walk, path):
+            if not _is_folder(entry) or is_stray(entry.name, walk.notes, path):
                 continue
             if entry.is_symlink():
                 linked.append((path, not _is_inside(os.path.realpath(entry.path), walk.real_root)))
@@ -131,12 +145,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_stray(name: str, walk: _Walk, path: str) -> bool:
+def is_stray(name: str, notes: list[str], path: str) -> bool:
     """Whether a name is none of a data set: hidden, left by an archiver, or not to be printed."""
     if name.startswith(".") or name in _SKIPPED_FOLDERS or name.lower().endswith(_SKIPPED_ENDINGS):
         return True
     if not name.isprintable():  # line breaks, control characters, bytes that are no UTF-8
-        walk.notes.append(f"{path!a}: left aside, its name cannot be printed")
+        notes.append(f"{path!a}: left aside, its name cannot be printed")
         return True
     return False
 
@@ -145,12 +159,13 @@ def _is_inside(real_path: str, real_root: str) -> bool:
     return os.path.commonpath((real_path, real_root)) == real_root
 
 
-def _registry(entries: list[os.DirEntry[str]], walk: _Walk) -> Path | None:
-    names = {entry.name.lower(): entry.name for entry in entries}
-    found = [names[REGISTRY_STEM + suffix] for suffix in (".xlsx", ".csv") if REGISTRY_STEM + suffix in names]
+def registry_name(names: Iterable[str], notes: list[str]) -> str | None:
+    """The registry's name among those of the root, or None."""
+    by_lower = {name.lower(): name for name in names}
+    found = [by_lower[REGISTRY_STEM + ending] for ending in (".xlsx", ".csv") if REGISTRY_STEM + ending in by_lower]
     if len(found) > 1:
-        walk.notes.append(f"{found[1]} left aside: {found[0]} is there")
-    return walk.root / found[0] if found else None
+        notes.append(f"{found[1]} left aside: {found[0]} is there")
+    return found[0] if found else None
 
 
 def _list_files(walk: _Walk, prefix: str, entries: list[os.DirEntry[str]], leaves_root: bool) -> None:
@@ -159,30 +174,27 @@ def _list_files(walk: _Walk, prefix: str, entries: list[os.DirEntry[str]], leave
     for entry in entries:
         stem, suffix = split_name(entry.name)
         path = f"{prefix}/{entry.name}" if prefix else entry.name
-        if not suffix or _is_folder(entry) or _is_stray(entry.name, walk, path):
+        if not suffix or _is_folder(entry) or is_stray(entry.name, walk.notes, path):
             continue
         by_stem.setdefault(stem, {}).setdefault(suffix, entry)
     for stem, variants in by_stem.items():
-        choices = _choices(variants)
-        if not choices:  # half a pair: an .img or .hdr may be anything
-            continue
         where = f"{prefix}/" if prefix else ""
-        if len(choices) > 1:
-            others = ", ".join(choice[0].name for choice in choices[1:])
-            walk.notes.append(f"{where}{choices[0][0].name} taken, {others} left aside")
-        _add(walk, where, stem, choices[0], leaves_root)
+        chosen = choose(variants, where, walk.notes)
+        if chosen:
+            _add(walk, where, stem, chosen, leaves_root)
 
 
-def _choices(variants: dict[str, os.DirEntry[str]]) -> list[tuple[os.DirEntry[str], ...]]:
-    """The ways to read one stem, best first: a single file, or header and image of a pair."""
-    choices: list[tuple[os.DirEntry[str], ...]] = [
-        (variants[suffix],) for suffix in SINGLE_SUFFIXES if suffix in variants
-    ]
+def choose(variants: Mapping[str, Entry], where: str, notes: list[str]) -> tuple[Entry, ...]:
+    """Of the files of one stem, by suffix: the best to read, a single file or header and image of a pair."""
+    choices: list[tuple[Entry, ...]] = [(variants[suffix],) for suffix in SINGLE_SUFFIXES if suffix in variants]
     headers = [variants[suffix] for suffix in HEADER_SUFFIXES if suffix in variants]
     images = [variants[suffix] for suffix in IMAGE_SUFFIXES if suffix in variants]
     if headers and images:
         choices.append((headers[0], images[0]))
-    return choices
+    if len(choices) > 1:
+        others = ", ".join(choice[0].name for choice in choices[1:])
+        notes.append(f"{where}{choices[0][0].name} taken, {others} left aside")
+    return choices[0] if choices else ()  # half a pair: an .img or .hdr may be anything
 
 
 def _add(walk: _Walk, where: str, stem: str, parts: tuple[os.DirEntry[str], ...], leaves_root: bool) -> None:

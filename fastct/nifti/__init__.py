@@ -11,6 +11,7 @@ from fastct.nifti.reading import (
     read_nifti,
     read_nifti_bytes,
 )
+from fastct.nifti.sources import source_state
 from fastct.nifti.writing import write_nifti
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "read_mask",
     "read_nifti",
     "read_nifti_bytes",
+    "source_state",
     "write_nifti",
 ]

@@ -1,5 +1,6 @@
 """Names of NIfTI files: stems, suffixes, and which two files make a pair."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fastct.errors import FileError
@@ -33,19 +34,27 @@ def pair_of(path: Path) -> tuple[Path, Path | None]:
     FileError
         If the name ends like neither, or half of the pair is missing.
     """
-    stem, suffix = split_name(path.name)
+    first, second = pair_names(path.name, lambda name: path.with_name(name).exists(), path)
+    return (
+        path if first == path.name else path.with_name(first),
+        None if second is None else path.with_name(second),
+    )
+
+
+def pair_names(name: str, exists: Callable[[str], bool], where: object) -> tuple[str, str | None]:
+    """As `pair_of`, of names in one folder; `where` is what errors say."""
+    stem, suffix = split_name(name)
     if suffix in SINGLE_SUFFIXES:
-        return path, None
+        return name, None
     if suffix in HEADER_SUFFIXES:
-        return path, _partner(path, stem, IMAGE_SUFFIXES)
+        return name, _partner(stem, IMAGE_SUFFIXES, exists, where)
     if suffix in IMAGE_SUFFIXES:
-        return _partner(path, stem, HEADER_SUFFIXES), path
-    raise FileError(path, "its name ends neither in .nii, .nii.gz, .hdr nor .img", "Give a NIfTI file")
+        return _partner(stem, HEADER_SUFFIXES, exists, where), name
+    raise FileError(where, "its name ends neither in .nii, .nii.gz, .hdr nor .img", "Give a NIfTI file")
 
 
-def _partner(path: Path, stem: str, suffixes: tuple[str, ...]) -> Path:
+def _partner(stem: str, suffixes: tuple[str, ...], exists: Callable[[str], bool], where: object) -> str:
     for suffix in (*suffixes, *map(str.upper, suffixes)):
-        partner = path.with_name(stem + suffix)
-        if partner.exists():
-            return partner
-    raise FileError(path, f"{stem}{suffixes[0]}, its other half, is missing", "Put both side by side")
+        if exists(stem + suffix):
+            return stem + suffix
+    raise FileError(where, f"{stem}{suffixes[0]}, its other half, is missing", "Put both side by side")

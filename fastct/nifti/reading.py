@@ -3,8 +3,10 @@
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from fastct.kept import kept_bytes
 from fastct.nifti.header import MAX_EXTENSION_BYTES, NiftiHeader, parse_header
 from fastct.nifti.inflate import inflate, inflate_head, is_gzip
 from fastct.nifti.names import pair_of
+from fastct.nifti.sources import AnyFile, as_path, at_url, fetch, fetch_head, too_large
 
 # A chest CT of 1,000 slices of 1024 x 1024 int16 voxels stays below this; twice as much took zlib, which has
 # to find out where a bomb ends, more than five seconds.
@@ -23,6 +26,7 @@ DEFAULT_LIMIT_BYTES = 2 << 30
 PADDING_HU = -1024  # air as the scanners of MosMedData write it; stands in for NaN, which int16 lacks
 _HU_RANGE = (-32768, 32767)
 _HEAD_BYTES = 544  # a NIfTI-2 header and the four bytes that announce extensions
+_FIRST_BYTES = 1 << 16  # gzip that does not give up a header within them is not worth waiting for
 _SLAB_VOXELS = 1 << 16  # converted at a time: float64 slabs of 512 KiB stay in the second-level cache
 
 Bytes = bytes | bytearray | memoryview | NDArray[np.uint8]
@@ -76,12 +80,15 @@ class Source:
         return digest.hexdigest()
 
 
-def read_nifti(path: str | os.PathLike[str], *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Volume:
+def read_nifti(
+    path: AnyFile, *, limit_bytes: int = DEFAULT_LIMIT_BYTES, storage_options: Mapping[str, Any] | None = None
+) -> Volume:
     """Read a NIfTI file of any kind as int16 HU.
 
     Parameters
     ----------
-    path : a .nii or .nii.gz file, or either file of a .hdr/.img pair (gzip or not).
+    path : a .nii or .nii.gz file, or either file of a .hdr/.img pair (gzip or not); on this machine or at a URL.
+    storage_options : what opening a URL takes.
     limit_bytes : most memory that the inflated file and its int16 copy may take together.
 
     Returns
@@ -105,18 +112,17 @@ def read_nifti(path: str | os.PathLike[str], *, limit_bytes: int = DEFAULT_LIMIT
     >>> volume.hu.shape, volume.hu.dtype, int(volume.hu.max()), volume.geometry.spacing_mm[0]
     ((2, 3, 4), dtype('int16'), -1000, 8.0)
     """
-    first, second = pair_of(Path(path))
-    if second is not None or not first.name.lower().endswith(".gz"):
-        source = load_source(path, limit_bytes=limit_bytes)
+    place = at_url(path, storage_options)
+    first, second = (None, None) if place else pair_of(as_path(path))
+    if first is None or second is not None or not first.name.lower().endswith(".gz"):
+        source = load_source(place or path, limit_bytes=limit_bytes)
         return read_nifti_bytes(source.raw, source.name, image=source.image, limit_bytes=limit_bytes)
     # Nothing of the compressed bytes outlives this call, so each thread keeps its buffer for them.
     return read_nifti_bytes(_file_bytes(first, limit_bytes, use="inflating"), str(path), limit_bytes=limit_bytes)
 
 
-def load_source(
-    path: str | os.PathLike[str], *, limit_bytes: int = DEFAULT_LIMIT_BYTES, use: str | None = None
-) -> Source:
-    """The bytes of the file or pair at `path`, for `read_nifti_bytes` and for hashing.
+def load_source(path: AnyFile, *, limit_bytes: int = DEFAULT_LIMIT_BYTES, use: str | None = None) -> Source:
+    """The bytes of the file or pair at a path or URL, for `read_nifti_bytes` and for hashing.
 
     With a `use`, those of a single file lie in this thread's buffer for it: see `fastct.kept`.
 
@@ -125,7 +131,10 @@ def load_source(
     FileError
         If there is no such file, it cannot be read, or it is larger than `limit_bytes`.
     """
-    first, second = pair_of(Path(path))
+    place = at_url(path)
+    if place is not None:
+        return Source(str(place), *fetch(place, limit_bytes))
+    first, second = pair_of(as_path(path))
     raw = _file_bytes(first, limit_bytes, use=use)
     return Source(str(path), raw, None if second is None else _file_bytes(second, limit_bytes))
 
@@ -171,22 +180,23 @@ def read_nifti_bytes(
     )
 
 
-def read_header(path: str | os.PathLike[str]) -> NiftiHeader:
-    """Shape, affine and stored type of a file, from its first bytes alone.
+def read_header(path: AnyFile) -> NiftiHeader:
+    """Shape, affine and stored type of a file, on this machine or at a URL, from its first bytes alone.
 
     Raises
     ------
     FileError
         As `read_nifti`, but for what only the voxels can show.
     """
-    first, second = pair_of(Path(path))
-    # Gzip that does not give up 544 bytes within its first 64 KiB is not worth waiting for.
-    return _header_of(_file_bytes(first, 1 << 16, cut=True), str(path), single=second is None)
+    place = at_url(path)
+    if place is not None:
+        head, single = fetch_head(place, _FIRST_BYTES)
+        return _header_of(head, str(place), single=single)
+    first, second = pair_of(as_path(path))
+    return _header_of(_file_bytes(first, _FIRST_BYTES, cut=True), str(path), single=second is None)
 
 
-def read_mask(
-    path: str | os.PathLike[str], geometry: Geometry, *, limit_bytes: int = DEFAULT_LIMIT_BYTES
-) -> NDArray[np.uint8]:
+def read_mask(path: AnyFile, geometry: Geometry, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> NDArray[np.uint8]:
     """Read the mask that belongs to a volume: (z, y, x) uint8 of 0 and 1.
 
     Raises
@@ -198,7 +208,7 @@ def read_mask(
     return mask_of(read_nifti(path, limit_bytes=limit_bytes), path, geometry)
 
 
-def mask_of(mask: Volume, path: str | os.PathLike[str], geometry: Geometry) -> NDArray[np.uint8]:
+def mask_of(mask: Volume, path: AnyFile, geometry: Geometry) -> NDArray[np.uint8]:
     """`read_mask` for a mask that was read as a volume, from `path`."""
     cure = "Give the mask of this very volume, resampled onto it with nearest neighbours"
     if mask.geometry.shape != geometry.shape:
@@ -224,7 +234,7 @@ def _file_bytes(path: Path, limit_bytes: int, *, cut: bool = False, use: str | N
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size > limit_bytes and not cut:
-                raise _too_large(path, size, limit_bytes)
+                raise too_large(path, size, limit_bytes)
             size = min(size, limit_bytes)
             raw = np.empty(size, np.uint8) if use is None else kept_bytes(use, size)
             filled = 0
@@ -234,11 +244,6 @@ def _file_bytes(path: Path, limit_bytes: int, *, cut: bool = False, use: str | N
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         finding = getattr(error, "strerror", None) or str(error)
         raise FileError(path, f"it cannot be read ({finding})", "Check path and permissions") from error
-
-
-def _too_large(name: object, size_bytes: int, limit_bytes: int) -> FileError:
-    finding = f"reading it takes {size_bytes:,} bytes of memory, and the limit is {limit_bytes:,}"
-    return FileError(name, finding, "Raise the limit if the file is sound, or leave it out")
 
 
 def _header_of(file: NDArray[np.uint8], name: str, *, single: bool) -> NiftiHeader:
@@ -252,7 +257,7 @@ def _head(file: NDArray[np.uint8], count_bytes: int, name: str) -> bytes:
 
 def _check_limit(header: NiftiHeader, name: str, limit_bytes: int) -> None:
     if header.memory_bytes > limit_bytes:
-        raise _too_large(name, header.memory_bytes, limit_bytes)
+        raise too_large(name, header.memory_bytes, limit_bytes)
 
 
 def _inflated(

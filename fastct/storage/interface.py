@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import mmap
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from types import TracebackType
+from typing import TypeVar
 
 from fastct.storage.place import Place
 
 Bytes = bytes | bytearray | memoryview | mmap.mmap
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 ByteRange = tuple[int, int]  # first byte, and the one after the last
 WORK = ".fastct"
 STAGING = f"{WORK}/staging"
@@ -28,9 +32,21 @@ class Status:
 class Claim(ABC):
     """The right to work on something; as a context manager it is given back at the end."""
 
-    @abstractmethod
+    def __init__(self) -> None:
+        self._held = Lock()
+        self._held.acquire()
+
     def release(self) -> None:
-        """Give it back: the next one may have it."""
+        """Give it back, if that was not done before: the next one may have it."""
+        try:
+            self._held.release()
+        except RuntimeError:
+            return  # by another thread, a moment ago
+        self._give_back()
+
+    @abstractmethod
+    def _give_back(self) -> None:
+        """Do so; called once."""
 
     def __enter__(self) -> Claim:
         return self
@@ -135,6 +151,10 @@ class Storage(ABC):
         StoreError
             If another file has taken its place.
         """
+
+    def side_by_side(self, ask: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+        """The answer for each item, asked for at the same time where answers take their time to travel."""
+        return [ask(item) for item in items]
 
     @abstractmethod
     def write(self, key: str, payload: Bytes) -> None:

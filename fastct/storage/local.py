@@ -167,8 +167,8 @@ class LocalStorage(Storage):
             pid = rest.partition("-")[0]
             if host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid)):
                 self.remove(f"{STAGING}/{name}")
-        for name in list(self.names(CLAIMS)):
-            if claim := self.claim(name):
+        for key in list(self.keys(CLAIMS)):
+            if claim := self.claim(key.removeprefix(f"{CLAIMS}/")):
                 claim.release()
 
     def claim(self, name: str) -> Claim | None:
@@ -226,9 +226,10 @@ class FileClaim(Claim):
     """A file that is locked as long as this claim lasts, and no longer than its process lives."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
+        super().__init__()
         self._path, self._descriptor = path, descriptor
 
-    def release(self) -> None:
+    def _give_back(self) -> None:
         """Take the file away, and unlock it."""
         try:
             self._path.unlink(missing_ok=True)

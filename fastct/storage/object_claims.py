@@ -29,12 +29,13 @@ class ObjectClaim(Claim):
     """An object that says whose the work is; a thread keeps it fresh."""
 
     def __init__(self, bucket: Bucket, key: str, text: dict[str, Any], tag: str, told: Told) -> None:
+        super().__init__()
         self._bucket, self._key, self._text, self._tag, self._told = bucket, key, text, tag, told
         self._released = threading.Event()
         self._beat = threading.Thread(target=self._keep_fresh, name=f"claim {key}", daemon=True)
         self._beat.start()
 
-    def release(self) -> None:
+    def _give_back(self) -> None:
         """Take the object away, unless another owner has taken it over."""
         self._released.set()
         self._beat.join()

@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, partial
-from typing import TypeVar
 
 from fastct.errors import FastctError, StoreError
 from fastct.storage.bucket import Bucket, ReplacedError
-from fastct.storage.interface import CLAIMS, ByteRange, Bytes, Claim, Status, Storage
+from fastct.storage.interface import CLAIMS, Answer, ByteRange, Bytes, Claim, Item, Status, Storage
 from fastct.storage.object_claims import claim_object
 from fastct.storage.place import Place, plain_message
 
@@ -29,8 +28,6 @@ THREADS = 8  # requests of one process at a time: enough to hide the latency of 
 ROOT = "zarr.json"
 _READ_CURE = "Check the address, the network and the storage options"
 _WRITE_CURE = "Check address, rights and room, then run the same command"
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
 
 
 class ObjectStorage(Storage):
@@ -107,7 +104,7 @@ class ObjectStorage(Storage):
     def read_ranges(self, key: str, ranges: Sequence[ByteRange], tag: str) -> list[Bytes]:
         """Several parts of the object of that tag, fetched side by side."""
         with self._reading(key):
-            return self._side_by_side(lambda part: self.bucket.get(key, part, tag)[0], ranges)
+            return self.side_by_side(lambda part: self.bucket.get(key, part, tag)[0], ranges)
 
     def write(self, key: str, payload: Bytes) -> None:
         """Put bytes under a key."""
@@ -122,7 +119,7 @@ class ObjectStorage(Storage):
             old = {key for key, _ in self.bucket.walk(folder)}
             self.bucket.delete([root] if root in old else [])
             for rank in _ranks(new, root):
-                self._side_by_side(lambda key: self.bucket.put(key, new[key]), rank)
+                self.side_by_side(lambda key: self.bucket.put(key, new[key]), rank)
             self.bucket.delete(sorted(old - set(new) - {root}))
             if not self.bucket.create(root, new[root]) and bytes(self.bucket.get(root)[0]) != bytes(new[root]):
                 finding = "another run has put a different study there at the same moment"
@@ -135,8 +132,8 @@ class ObjectStorage(Storage):
 
     def sweep(self) -> None:
         """Give back what processes of this machine that are no more had claimed."""
-        for name in list(self.names(CLAIMS)):
-            if claim := self.claim(name):
+        for key in list(self.keys(CLAIMS)):
+            if claim := self.claim(key.removeprefix(f"{CLAIMS}/")):
                 claim.release()
 
     def claim(self, name: str) -> Claim | None:
@@ -145,7 +142,8 @@ class ObjectStorage(Storage):
         with self._writing(key):
             return claim_object(self.bucket, key, self._watched, partial(self._writing, key))
 
-    def _side_by_side(self, ask: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+    def side_by_side(self, ask: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+        """The answer for each item, asked for at the same time."""
         if len(items) <= 1 or not self.bucket.is_shared:
             return [ask(item) for item in items]
         return list(self._pool.map(ask, items))
