@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastct import codecs as codecs
     from fastct import errors as errors
+    from fastct.comparison import compare as compare
     from fastct.dataset import Dataset as Dataset
     from fastct.geometry import Geometry as Geometry
     from fastct.kernels.gather import resample as resample
@@ -36,6 +37,7 @@ _HOMES = {
     "severity": "lesions",
     "convert": "pipeline",
     "score": "pipeline",
+    "compare": "comparison",
     "verify": "verification",
     "open": "store",
     "Dataset": "dataset",

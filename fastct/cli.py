@@ -223,6 +223,22 @@ def export(store: str, study: str, file: Path, label: str | None, overwrite: boo
 
 
 @cli.command()
+@click.argument("store", type=click.Path())
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@storage_option
+@quiet_options
+def compare(store: str, first: str, second: str, **options: Any) -> None:
+    """What changed from study A to study B of one patient; and a page with both, side by side, in the store."""
+    from fastct import comparison
+
+    reporter = _reporter(options)
+    pair = (store, first, second, options["storage_options"])
+    reporter.facts(comparison.compare(*pair).facts())
+    reporter.wrote("compare", comparison.write_comparison(*pair))
+
+
+@cli.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--studies", type=click.IntRange(1), default=DEMO_STUDIES, show_default=True, help="How many.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed, the same bytes.")

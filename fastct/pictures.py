@@ -42,6 +42,7 @@ HISTOGRAM_HU = (-1000, 200, 20)
 
 Box = tuple[slice, slice, slice]
 Place = tuple[int, int, int]
+Share = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,11 @@ class _Chest(NamedTuple):
 
 
 def study_pictures(
-    hu: NDArray[np.int16], lungs: NDArray[np.uint8], lesion: NDArray[np.uint8] | None, geometry: Geometry
+    hu: NDArray[np.int16],
+    lungs: NDArray[np.uint8],
+    lesion: NDArray[np.uint8] | None,
+    geometry: Geometry,
+    share: Share | None = None,
 ) -> StudyPictures:
     """Three planes, two projections, thumbnail and histograms of one study.
 
@@ -137,6 +142,7 @@ def study_pictures(
     lungs : uint8 (z, y, x): 0, 1 right, 2 left.
     lesion : uint8 (z, y, x): 0, 1; or None where nothing was looked for.
     geometry : shape and affine of the three.
+    share : planes through this place of the lungs instead, as `place_in_lungs` gives it.
 
     Raises
     ------
@@ -159,7 +165,8 @@ def study_pictures(
     seen = lung_views(chest.hu, chest.lungs, chest.lesion, (rows, columns), (low, high), LUNG_WINDOW_HU[0])
     inside, ill = _turned(seen.lungs, chest), _turned(seen.lesion, chest)
     frame = _frame(chest, inside)
-    planes = _planes(chest, frame, _most(ill) or _most(inside) or _middle(frame))
+    most = _at_share(inside, share) or _most(ill) or _most(inside) or _middle(frame)
+    planes = _planes(chest, frame, most)
     if inside.slices.any():
         planes += _from_the_front(seen, chest, frame)
     montage, overlay, size_px, panels = draw_montage(planes)
@@ -213,6 +220,47 @@ def _most(found: Occupancy) -> Place | None:
     """Slice, row and column that hold most set voxels, each by itself; None when nothing is set."""
     z, y, x = (int(counts.argmax()) for counts in found)
     return (z, y, x) if found.slices.any() else None
+
+
+def place_in_lungs(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry) -> Share | None:
+    """Where most lesion lies (else most lung): shares of the lungs' height, depth and width, from top, front and
+    patient right. None without lungs.
+
+    Parameters
+    ----------
+    lungs, lesion : uint8 (z, y, x), set where not 0.
+    geometry : shape and affine of both.
+
+    Examples
+    --------
+    >>> lungs = np.zeros((5, 8, 8), np.uint8); lungs[:, 2:7, 1:6] = 1
+    >>> place_in_lungs(lungs, np.zeros_like(lungs), Geometry(lungs.shape, np.diag([-1.0, 1.0, 1.0, 1.0])))
+    (0.0, 0.0, 0.0)
+    """
+    inside, ill = (_occupancy(geometry.upright(mask)[::-1, ::-1]) for mask in (lungs, lesion))
+    most = _most(ill) or _most(inside)
+    if most is None or not inside.slices.any():
+        return None
+    shares = []
+    for counts, place in zip(inside, most, strict=True):
+        first, last = np.flatnonzero(counts)[[0, -1]]
+        shares.append(float(np.clip((place - first) / max(last - first, 1), 0.0, 1.0)))
+    return shares[0], shares[1], shares[2]
+
+
+def _occupancy(mask: NDArray[np.uint8]) -> Occupancy:
+    return Occupancy(*(np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis})) for axis in range(3)))
+
+
+def _at_share(lungs: Occupancy, share: Share | None) -> Place | None:
+    """The place that lies at these shares of the lungs; None without shares or lungs."""
+    if share is None or not lungs.slices.any():
+        return None
+    places = []
+    for counts, part in zip(lungs, share, strict=True):
+        first, last = np.flatnonzero(counts)[[0, -1]]
+        places.append(int(first + round(part * (last - first))))
+    return places[0], places[1], places[2]
 
 
 def _middle(frame: Box) -> Place:

@@ -1,21 +1,17 @@
 """The report: one HTML page that holds everything it shows and asks the network for nothing."""
 
-import hashlib
 import json
 import math
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.resources import files
 from numbers import Integral, Real
 from typing import NamedTuple
 
-from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from fastct.agreement import CLASSES, EDGES_PERCENT, Agreement, agreement, edge_changes, number
+from fastct.pages import as_utf8, harmless, template
 from fastct.pictures import HISTOGRAM_HU, StudyPictures
 
 Row = Mapping[str, object]
@@ -106,8 +102,8 @@ def render_report(rows: Sequence[Row], pictures: Mapping[str, StudyPictures], fa
     >>> page.startswith("<!doctype html>"), page.count("study_0001") > 0
     (True, True)
     """
-    entries = _work_list(rows, facts)
-    stream = _template().stream(
+    entries, columns = _work_list(rows, facts), list(dict.fromkeys(name for row in rows for name in row))
+    stream = template("report").stream(
         facts=facts,
         failed=[row for row in rows if row.get("status") == "failed"],
         entries=entries,
@@ -115,16 +111,16 @@ def render_report(rows: Sequence[Row], pictures: Mapping[str, StudyPictures], fa
         classes=CLASSES,
         class_counts=_class_counts(entries),
         flag_counts=sorted(Counter(flag for entry in entries for flag in entry.flags).items()),
-        columns=list(dict.fromkeys(name for row in rows for name in row)),
+        columns=columns,
         histogram_hu=HISTOGRAM_HU,
         bars=_percent_bars(entries),
         compared=_compared(entries),
         edge_changes=edge_changes(entry.row for entry in entries),
-        pictures=pictures,
+        block=lambda row: _block(row, columns, pictures),
+        setting=_setting,
     )
     stream.enable_buffering(PIECES)
-    for piece in stream:  # a file name may hold bytes that are no text: shown as \udc80, not fatal
-        yield piece.encode("utf-8", "backslashreplace").decode("utf-8")
+    yield from map(as_utf8, stream)
 
 
 def _work_list(rows: Sequence[Row], facts: ReportFacts) -> list[_Entry]:
@@ -219,46 +215,15 @@ def _height(percent: float) -> float:
     return math.sqrt(min(max(percent, 0.0), 100.0) / 100.0) if math.isfinite(percent) else percent
 
 
-@cache
-def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(fixed=_fixed, setting=_setting, block=_block, plain_json=_plain_json)
-    for name, suffix in (("style", "css"), ("script", "js")):
-        text = _own_text(suffix)
-        environment.globals.update({name: Markup(text), f"{name}_hash": _csp_hash(text)})  # noqa: S704
-    return environment.from_string(_own_text("html"))
-
-
-def _own_text(suffix: str) -> str:
-    return files("fastct").joinpath(f"report.{suffix}").read_text("utf-8")
-
-
-def _fixed(value: object, digits: int = 1) -> str:
-    """A number with fixed digits, or an en dash where there is none."""
-    found = number(value)
-    return f"{found:.{digits}f}" if math.isfinite(found) else "–"
-
-
 def _setting(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False)
-
-
-def _plain_json(value: object) -> Markup:
-    return _harmless(json.dumps(value))
 
 
 def _block(row: Row, columns: Sequence[str], pictures: Mapping[str, StudyPictures]) -> Markup:
     """The text of one study for the page's script: a JSON object in which nothing ends the element."""
     values = json.dumps([_plain(row.get(name)) for name in columns], separators=(",", ":"))
     drawn = pictures.get(str(row.get("study_id", "")))
-    return _harmless(f'{{"row":{values},"pictures":{drawn.to_json() if drawn else "null"}}}')
-
-
-def _harmless(text: str) -> Markup:
-    """JSON in which no character means anything to an HTML parser: `</script>` in a name ends nothing."""
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)  # noqa: S704
+    return harmless(f'{{"row":{values},"pictures":{drawn.to_json() if drawn else "null"}}}')
 
 
 def _plain(value: object) -> object:
@@ -274,8 +239,3 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     return str(value)
-
-
-def _csp_hash(text: str) -> str:
-    """How a content security policy names the one script or style that it lets run."""
-    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

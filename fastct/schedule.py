@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pkgutil
 import signal
 import uuid
@@ -32,6 +33,7 @@ START_S, ANSWER_S = 20, 30
 PULSE_S = 1.0
 """How often it is asked whether scheduler and workers are there."""
 
+SILENT = {"silence_logs": logging.CRITICAL}  # a word that workers started by us take as well
 RESUME = "Run the same command again: it goes on from there"
 Outcome = tuple[AnyTask, Result | FastctError]
 Batch = Callable[[Sequence[Any]], list[Any]]
@@ -288,14 +290,26 @@ def _cluster(options: RunOptions, gpus: Sequence[str]) -> Iterator[_Cluster]:
         "distributed.worker.daemon": True,
         "distributed.admin.log-length": 0,
         "distributed.comm.timeouts.connect": START_S,
-        "logging.distributed": "critical",
     }
-    with dask.config.set(settings), ExitStack() as stack:
+    with dask.config.set(settings), _no_words_of_dask(), ExitStack() as stack:
         cluster = _Cluster(_client(options, gpus, stack), options.worker_wait_s)
         cluster.check()
         if options.scheduler:
             cluster.muster()
         yield cluster
+
+
+@contextmanager
+def _no_words_of_dask() -> Iterator[None]:
+    """What matters of a lost worker or scheduler is said by us, once."""
+    handlers = {handler: handler.level for handler in logging.getLogger("distributed").handlers}
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for handler, level in handlers.items():
+            handler.setLevel(level)
 
 
 def _client(options: RunOptions, gpus: Sequence[str], stack: ExitStack) -> Any:
@@ -323,7 +337,7 @@ def _processes(count: int) -> Any:
     from distributed import LocalCluster
 
     where = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-    return LocalCluster(n_workers=count, threads_per_worker=1, processes=True, memory_limit=0, **where)
+    return LocalCluster(n_workers=count, threads_per_worker=1, processes=True, memory_limit=0, **where, **SILENT)
 
 
 def _gpu_processes(gpus: Sequence[str]) -> Any:
@@ -336,7 +350,7 @@ def _gpu_processes(gpus: Sequence[str]) -> Any:
         options = {"nthreads": 1, "host": "127.0.0.1", "memory_limit": 0, "dashboard_address": None}
         workers[number] = {"cls": Nanny, "options": {**options, "env": {"CUDA_VISIBLE_DEVICES": own_first}}}
     where = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-    return SpecCluster(scheduler={"cls": Scheduler, "options": where}, workers=workers)
+    return SpecCluster(scheduler={"cls": Scheduler, "options": where}, workers=workers, **SILENT)
 
 
 def _leave_interrupts_to_the_client() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
+from scipy.stats import bootstrap, spearmanr
 
 from fastct.agreement import CLASSES, Estimate, agreement, edge_changes
 
@@ -46,6 +46,38 @@ def test_figures_are_those_of_the_definitions(studies):
     for number, median in enumerate(found.medians_percent):
         of_class = [p for t, p in zip(theirs, percent, strict=True) if t == number]
         assert median == pytest.approx(np.median(of_class) if of_class else math.nan, nan_ok=True)
+
+
+@given(st.lists(STUDY, min_size=2, max_size=60))
+@settings(deadline=None)
+def test_figures_are_those_of_scikit_learn(studies):
+    metrics = pytest.importorskip("sklearn.metrics")
+    found = agreement(rows_of(studies))
+    theirs, ours = [s[0] for s in studies], [s[1] for s in studies]
+    labels = list(range(5))
+    np.testing.assert_array_equal(found.confusion, metrics.confusion_matrix(theirs, ours, labels=labels))
+    if len({*theirs, *ours}) > 1:
+        kappa = metrics.cohen_kappa_score(theirs, ours, labels=labels, weights="quadratic")
+        assert found.kappa.value == pytest.approx(kappa, abs=1e-12)
+
+
+def test_intervals_are_those_of_scipys_bootstrap():
+    """Two bootstraps of 80 studies with other draws: their ends differ by the noise of 1000 and 4000 repetitions."""
+    generator = np.random.default_rng(11)
+    theirs = generator.integers(0, 5, 80)
+    percent = np.round(np.clip(theirs * 15 + generator.normal(0, 15, 80), 0, 100), 1)
+    ours = np.digitize(percent, [1.5, 25, 50, 75])
+    found = agreement(rows_of(list(zip(theirs.tolist(), ours.tolist(), percent.tolist(), strict=True))))
+    interval = bootstrap(
+        (percent, theirs),
+        lambda x, y: spearmanr(x, y).statistic,
+        n_resamples=4000,
+        paired=True,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    assert (found.spearman.low, found.spearman.high) == pytest.approx(tuple(interval), abs=0.02)
 
 
 @given(st.lists(STUDY, min_size=2, max_size=30), st.randoms())

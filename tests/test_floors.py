@@ -21,7 +21,7 @@ FLOORS = (
     ("shelf", "sampling", "patches", "dataset", "adapters"),
     ("conversion", "scoring", "exporting", "verification"),
     ("batches", "schedule", "pipeline", "crew", "loader"),
-    ("report", "reporting", "describe", "progress"),
+    ("pages", "report", "reporting", "comparison", "describe", "progress"),
     ("cli", "__main__", "__init__"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

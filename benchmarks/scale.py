@@ -1,0 +1,158 @@
+"""What a study costs as the data set grows: seconds, processor time and memory of client and workers, by stage.
+
+    python -m benchmarks.scale FOLDER --studies 1110 --studies 11100 --shape 12 128 128
+
+makes a few phantoms in FOLDER, lays data sets of many studies beside them by hard links, and runs `convert`, `score`,
+a second run that finds nothing to do, and `report` on each, every stage in a process of its own. It prints a table in
+Markdown, a line a stage, as soon as the stage has ended. Processor time is that of client and workers: it tells
+more than the clock where other work runs beside.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from fastct.nifti import write_nifti
+from fastct.phantom import draw_study
+
+SEED = 7
+CLASSES = ("CT-0", "CT-1", "CT-2", "CT-3", "CT-4")
+SAMPLE_S = 0.5
+MB = 1e6
+HEAD = "| studies | stage | s | processor ms a study | studies/s | client MB, first third / end | worker MB, the same |"
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    arguments = _parser().parse_args()
+    if arguments.stage:
+        print(json.dumps(_measured(arguments.stage, arguments.folder, arguments.workers)))
+        return
+    print(f"{HEAD}\n|{'---|' * 7}", flush=True)
+    for studies in arguments.studies:
+        root, store = arguments.folder / f"set-{studies}", arguments.folder / f"store-{studies}"
+        _data_set(root, studies, arguments.folder / "phantoms", tuple(arguments.shape or ()) or None)
+        shutil.rmtree(store, ignore_errors=True)
+        for stage in ("convert", "score", "again", "report"):
+            command = [sys.executable, "-m", "benchmarks.scale", arguments.folder, "--stage", f"{stage}-{studies}"]
+            done = subprocess.run(
+                [*map(str, command), "-j", str(arguments.workers)], check=True, stdout=subprocess.PIPE, text=True
+            )
+            print(_line(studies, stage, json.loads(done.stdout)), flush=True)
+        if not arguments.keep:
+            shutil.rmtree(store)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="What a study costs as the data set grows.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--studies", type=int, action="append", default=None)
+    parser.add_argument("--shape", type=int, nargs=3, help="(z, y, x) of every phantom; by default as MosMedData has")
+    parser.add_argument("-j", "--workers", type=int, default=2)
+    parser.add_argument("--keep", action="store_true", help="leave the stores")
+    parser.add_argument("--stage", help="one stage only, such as score-1110 (used by the script itself)")
+    return parser
+
+
+def _data_set(root: Path, studies: int, phantoms: Path, shape: tuple[int, int, int] | None) -> None:
+    """Many studies in MosMedData's folders, hard links to a phantom of each class."""
+    for number, category in enumerate(CLASSES):
+        file = phantoms / f"{category}.nii.gz"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            drawn = draw_study(number, SEED, category=category, shape=shape)
+            write_nifti(file, drawn.hu, drawn.geometry)
+    if root.exists():
+        return
+    for number in range(1, studies + 1):
+        category = CLASSES[number % len(CLASSES)]
+        link = root / "studies" / category / f"study_{number:05d}.nii.gz"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        os.link(phantoms / f"{category}.nii.gz", link)
+
+
+def _measured(stage: str, folder: Path, workers: int) -> dict[str, float]:
+    """Time, processor time and memory of one stage, done in this process and its workers."""
+    import fastct
+    from fastct.reporting import write_report
+
+    name, studies = stage.split("-")
+    root, store = folder / f"set-{studies}", folder / f"store-{studies}"
+    jobs = {
+        "convert": lambda: fastct.convert(root, store, workers=workers),
+        "score": lambda: fastct.score(store, workers=workers),
+        "again": lambda: (fastct.convert(root, store, workers=workers), fastct.score(store, workers=workers)),
+        "report": lambda: write_report(store),
+    }
+    watch = _Watch()
+    started = time.monotonic()
+    jobs[name]()
+    taken_s = time.monotonic() - started
+    return {"s": taken_s, **watch.end()}
+
+
+class _Watch:
+    """Processor time and memory of this process and of all that it started, sampled as long as they live."""
+
+    def __init__(self) -> None:
+        self._own, self._stop = psutil.Process(), threading.Event()
+        self._cpu_s: dict[int, float] = {}
+        self._client: list[float] = []
+        self._workers: list[float] = []
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._stop.wait(SAMPLE_S):
+            self._sample()
+
+    def _sample(self) -> None:
+        sizes = []
+        for process in [self._own, *self._own.children(recursive=True)]:
+            try:
+                with process.oneshot():
+                    times = process.cpu_times()
+                    self._cpu_s[process.pid] = times.user + times.system
+                    sizes.append(process.memory_info().rss / MB)
+            except psutil.Error:
+                continue
+        self._client.append(sizes[0])
+        self._workers.append(max(sizes[1:], default=0.0))
+
+    def end(self) -> dict[str, float]:
+        """What was seen: memory as the greatest of the first third (once started), and at the end."""
+        self._stop.set()
+        self._thread.join()
+        self._sample()
+        third = max(len(self._client) // 3, 1)
+        busy = [size for size in self._workers if size]
+        return {
+            "cpu_s": sum(self._cpu_s.values()),
+            "client_mb": max(self._client[:third]),
+            "client_end_mb": max(self._client[-third:]),
+            "worker_mb": max(busy[: max(len(busy) // 3, 1)], default=0.0),
+            "worker_end_mb": max(busy[-max(len(busy) // 3, 1) :], default=0.0),
+        }
+
+
+def _line(studies: int, stage: str, found: dict[str, float]) -> str:
+    figures = (
+        f"{found['s']:.0f}",
+        f"{1e3 * found['cpu_s'] / studies:.2f}",
+        f"{studies / found['s']:.1f}",
+        f"{found['client_mb']:.0f} / {found['client_end_mb']:.0f}",
+        f"{found['worker_mb']:.0f} / {found['worker_end_mb']:.0f}" if found["worker_mb"] else "–",
+    )
+    return f"| {studies:,} | {stage} | {' | '.join(figures)} |"
+
+
+if __name__ == "__main__":
+    main()
