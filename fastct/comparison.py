@@ -25,6 +25,9 @@ LUNG_CHANGE_PERCENT = 15.0
 another share of them. Chosen to raise a note, not measured."""
 
 
+PAGES = "comparisons"
+
+
 @dataclass(frozen=True)
 class Change:
     """A figure of both studies; `None` where a study has none."""
@@ -103,11 +106,11 @@ def compare(
 def write_comparison(
     store: str | os.PathLike[str], first: str, second: str, storage_options: Mapping[str, Any] | None = None
 ) -> str:
-    """Write the page of `comparison_page` into the store as `compare_<first>_<second>.html`, and say where it lies.
+    """Write the page of `comparison_page` into the store's folder `comparisons`, and say where it lies.
 
     Parameters and errors are those of `compare`.
     """
-    storage, key = open_storage(store, storage_options), f"compare_{first}_{second}.html"
+    storage, key = open_storage(store, storage_options), f"{PAGES}/{first}_{second}.html"
     storage.write(key, comparison_page(store, first, second, storage_options).encode())
     return storage.location(key)
 

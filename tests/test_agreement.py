@@ -49,7 +49,7 @@ def test_figures_are_those_of_the_definitions(studies):
 
 
 @given(st.lists(STUDY, min_size=2, max_size=60))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 def test_figures_are_those_of_scikit_learn(studies):
     metrics = pytest.importorskip("sklearn.metrics")
     found = agreement(rows_of(studies))
@@ -62,7 +62,7 @@ def test_figures_are_those_of_scikit_learn(studies):
 
 
 def test_intervals_are_those_of_scipys_bootstrap():
-    """Two bootstraps of 80 studies with other draws: their ends differ by the noise of 1000 and 4000 repetitions."""
+    """Two bootstraps of 80 studies with other draws: their ends differ by the noise of 1000 repetitions."""
     generator = np.random.default_rng(11)
     theirs = generator.integers(0, 5, 80)
     percent = np.round(np.clip(theirs * 15 + generator.normal(0, 15, 80), 0, 100), 1)
@@ -71,13 +71,13 @@ def test_intervals_are_those_of_scipys_bootstrap():
     interval = bootstrap(
         (percent, theirs),
         lambda x, y: spearmanr(x, y).statistic,
-        n_resamples=4000,
+        n_resamples=1000,
         paired=True,
         vectorized=False,
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    assert (found.spearman.low, found.spearman.high) == pytest.approx(tuple(interval), abs=0.02)
+    assert (found.spearman.low, found.spearman.high) == pytest.approx(tuple(interval), abs=0.03)
 
 
 @given(st.lists(STUDY, min_size=2, max_size=30), st.randoms())

@@ -129,7 +129,7 @@ def test_the_page_holds_both_and_asks_for_nothing(two_scans):
         assert said in tags.words
     faults = fastct.verify(two_scans)
     where = write_comparison(two_scans, "day1", "day3")
-    assert where.endswith("compare_day1_day3.html")
+    assert where.endswith("comparisons/day1_day3.html")
     assert fastct.verify(two_scans) == faults
 
 
@@ -144,7 +144,7 @@ def test_command(two_scans):
     command = [sys.executable, "-m", "fastct", "compare", str(two_scans), "day1", "day3"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "growth of 50 % or more  yes" in shown.stdout
-    assert "compare_day1_day3.html" in shown.stderr
+    assert "comparisons/day1_day3.html" in shown.stderr
     facts = json.loads(
         subprocess.run([*command, "--json", "-q"], capture_output=True, check=True).stdout.splitlines()[0]
     )
