@@ -1,7 +1,8 @@
 """Arrays on a GPU: moving them there and back, and launching kernels; nothing else knows CuPy's insides."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -25,11 +26,15 @@ def to_gpu(array: NDArray[Any], number: int = 0) -> Any:
         If CuPy is not installed, or there is no such GPU.
     """
     cupy = _cupy()
+    _check_number(number)
+    with cupy.cuda.Device(number):
+        return cupy.asarray(array)
+
+
+def _check_number(number: int) -> None:
     if not 0 <= number < gpu_count():
         found = f"there is no such GPU: this machine has {gpu_count() or 'none'}"
         raise DeviceError(f"cuda:{number}", found, "Choose another, or use the CPU: --device cpu")
-    with cupy.cuda.Device(number):
-        return cupy.asarray(array)
 
 
 def gpu_count() -> int:
@@ -103,6 +108,60 @@ def span(array: Any) -> tuple[int, int]:
         reach = (n - 1) * stride
         start, stop = start + min(reach, 0), stop + max(reach, 0)
     return start, stop + array.itemsize
+
+
+class SideStream:
+    """A stream of a GPU beside the one in use, with page-locked memory whose bytes travel on it."""
+
+    def __init__(self, number: int = 0) -> None:
+        self._cupy = _cupy()
+        _check_number(number)
+        self._device = self._cupy.cuda.Device(number)
+        with self._device:
+            self._stream = self._cupy.cuda.Stream(non_blocking=True)
+            self._sent = self._cupy.cuda.Event(disable_timing=True)
+        self._host: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._there: Any = None
+
+    def room(self, n_bytes: int) -> NDArray[np.uint8]:
+        """Memory for that many bytes, once those of the last time are sent."""
+        from cupyx import empty_pinned
+
+        self._sent.synchronize()
+        if self._host.size < n_bytes:
+            with self._device:
+                self._host = empty_pinned(_spacious(n_bytes), np.uint8)
+        return self._host[:n_bytes]
+
+    def empty_on_current_stream(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """An array for whoever uses the current stream, with which its memory is given back."""
+        with self._device:
+            return self._cupy.empty(shape, dtype)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Work on this stream, after all that was queued on the current one."""
+        with self._device:
+            queued = self._cupy.cuda.Event(disable_timing=True)
+            queued.record()
+            self._stream.wait_event(queued)
+            with self._stream:
+                yield
+
+    def send(self, n_bytes: int) -> Any:
+        """Begin to copy the first bytes of the memory to the GPU; called where the stream is entered."""
+        if self._there is None or self._there.size < n_bytes:
+            self._there = self._cupy.empty(_spacious(n_bytes), np.uint8)
+        there = self._there[:n_bytes]
+        if n_bytes:
+            there.set(self._host[:n_bytes], stream=self._stream)
+        self._sent.record(self._stream)
+        return there
+
+
+def _spacious(n_bytes: int) -> int:
+    """Room for a batch that is somewhat larger, so that memory seldom has to grow."""
+    return n_bytes + n_bytes // 2
 
 
 def empty_beside(array: Any, shape: tuple[int, ...], dtype: Any) -> Any:

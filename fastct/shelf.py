@@ -83,7 +83,7 @@ class OpenArray:
             That names the study and the chunk that is damaged.
         """
         layout = self.layout
-        shard, index = self._chunks(begin, out.shape)
+        shard, index = self.chunks(begin, out.shape)
         bits = out.view(np.uint16) if out.dtype == np.float16 else out
         plan = (layout.shape, layout.chunk_shape, layout.voxel_bytes)
         fault = read_patch(shard, index, plan, (begin, backward), values, bits)
@@ -99,13 +99,13 @@ class OpenArray:
         StoreError
             That names the study and the chunk that is damaged.
         """
-        shard, index = self._chunks(begin, out.shape)
+        shard, index = self.chunks(begin, out.shape)
         try:
             shards.decode_box(shard, index, self.layout, begin, out)
         except CodecError as error:
             raise self._damaged(error) from error
 
-    def _chunks(self, begin: Triple, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+    def chunks(self, begin: Triple, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
         """Bytes that hold the chunks of a box, and the index of their places in them."""
         if self._storage.is_local:
             return self._shard, self._index

@@ -18,7 +18,7 @@ FLOORS = (
     ("mosmed", "records", "foreground", "store", "publish"),
     ("sides", "airways", "pleura", "lungs", "opacity", "lesions"),
     ("draws", "steps", "transforms", "montage", "pictures", "agreement"),
-    ("shelf", "sampling", "patches", "dataset", "adapters"),
+    ("shelf", "carrier", "sampling", "patches", "dataset", "adapters"),
     ("conversion", "scoring", "exporting", "verification"),
     ("batches", "schedule", "pipeline", "crew", "loader"),
     ("pages", "report", "reporting", "comparison", "describe", "progress"),

@@ -25,6 +25,38 @@ class Device:
         return None
 
 
+class Stream:
+    """A stream: what is queued is done at once. Notes which one is current."""
+
+    current = None
+
+    def __init__(self, non_blocking):
+        assert non_blocking
+
+    def __enter__(self):
+        self.outer, Stream.current = Stream.current, self
+        return self
+
+    def __exit__(self, *error):
+        Stream.current = self.outer
+
+    def wait_event(self, event):
+        assert event.is_recorded
+
+
+class Event:
+    """An event; one that was never recorded counts as done, as with CUDA."""
+
+    def __init__(self, disable_timing):
+        self.is_recorded = False
+
+    def record(self, stream=None):
+        self.is_recorded = True
+
+    def synchronize(self):
+        waits.append("event")
+
+
 class Array(NDArrayOperatorsMixin):
     """An array "on a GPU": it mixes with its like and with single numbers only, and comes to the host when told to."""
 
@@ -78,9 +110,19 @@ class Array(NDArrayOperatorsMixin):
     def data(self):
         return SimpleNamespace(ptr=self.own.ctypes.data)
 
-    def get(self):
-        waits.append("get")
-        return self.own.copy()
+    def get(self, out=None, blocking=True):
+        if blocking:
+            waits.append("get")
+        if out is None:
+            return self.own.copy()
+        out[...] = self.own
+        return out
+
+    def set(self, host, stream):
+        assert isinstance(host, np.ndarray)
+        assert host.shape == self.shape
+        assert stream is not None
+        self.own[...] = host
 
     def tolist(self):
         waits.append("tolist")
@@ -130,5 +172,12 @@ def module():
     cupy.empty = lambda shape, dtype: Array(np.full(shape, 0x5A, np.uint8 if dtype is bool else dtype))
     cupy.zeros = lambda shape, dtype: Array(np.zeros(shape, dtype))
     runtime = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=RuntimeError)
-    cupy.cuda = SimpleNamespace(Device=lambda number: Device(), runtime=runtime)
+    cupy.cuda = SimpleNamespace(Device=lambda number: Device(), Stream=Stream, Event=Event, runtime=runtime)
     return cupy
+
+
+def extras():
+    """What stands for the module `cupyx`."""
+    cupyx = ModuleType("cupyx")
+    cupyx.empty_pinned = lambda shape, dtype: np.full(shape, 0x5A, dtype)
+    return cupyx

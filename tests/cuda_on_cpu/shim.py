@@ -82,6 +82,7 @@ def cupy_on_cpu(folder: Path):
     stand_in.waits = cupy.waits
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", cupy.module())
+        patch.setitem(sys.modules, "cupyx", cupy.extras())
         patch.setattr(device, "launch", stand_in.launch)
         yield stand_in
 

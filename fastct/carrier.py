@@ -1,0 +1,193 @@
+"""Boxes of a store, decoded where they are wanted: to a GPU compressed bytes travel, on streams beside its own."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastct import device, shards
+from fastct.errors import CodecError, OptionError
+from fastct.kernels.chunks import ChunkBox, Decoding, begin_decoding, decode_chunks
+from fastct.kernels.maps import IDENTITY, Line, Shape
+from fastct.shard_layout import DAMAGED
+from fastct.shelf import OpenArray, Shelf
+from fastct.store import IMAGE
+
+ALIGNMENT_BYTES = 16  # of a run of chunks in the buffer that travels
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A box of a study's array, and what its voxels become.
+
+    Parameters
+    ----------
+    study_id : the study.
+    begin, shape : first voxel, and lengths along (z, y, x); within the array.
+    dtype : as stored, or float32, float16 or (from int16) uint8.
+    line : the map of intensities, as `window_line` makes it.
+    array : the image, or "labels/lung/0" and the like.
+    """
+
+    study_id: str
+    begin: Shape
+    shape: Shape
+    dtype: str = "int16"
+    line: Line = IDENTITY
+    array: str = IMAGE
+
+
+def read_boxes(shelf: Shelf, wanted: Iterable[Wanted]) -> list[NDArray[Any]]:
+    """Boxes of a store's studies, decoded on the CPU.
+
+    Raises
+    ------
+    StoreError
+        If a study or an array is not there.
+    CodecError
+        That names the study and the chunk that is damaged.
+    """
+    outs = []
+    for box in wanted:
+        source, chunk_box = _chunk_box(shelf, box)
+        out = np.empty(box.shape, box.dtype)
+        decode_chunks(source, [chunk_box], [out])
+        outs.append(out)
+    return outs
+
+
+class Carrier:
+    """Batches of boxes on their way to a GPU: some are copied and decoded while others are used.
+
+    Each batch has a stream beside the one in use, and memory that is page-locked, until it is finished; both are
+    then used again. One thread at a time may call it.
+
+    Parameters
+    ----------
+    shelf : whose studies.
+    gpu : number of the GPU.
+    ahead : batches that may be under way.
+
+    Raises
+    ------
+    DeviceError
+        If there is no such GPU, or CuPy is not installed.
+
+    Examples
+    --------
+    >>> carrier = Carrier(Shelf(store.storage, 64))                                   # doctest: +SKIP
+    >>> box = Wanted("study_0001", (0, 0, 0), (32, 128, 128), "float16", window_line(-1000, 400))  # doctest: +SKIP
+    >>> for (patch,) in carrier.carry([box] for _ in range(3)):                       # doctest: +SKIP
+    ...     print(patch.shape)
+    """
+
+    def __init__(self, shelf: Shelf, gpu: int = 0, ahead: int = 2) -> None:
+        if ahead < 1:
+            raise OptionError("ahead", f"it is {ahead}", "Give at least 1")
+        self._shelf = shelf
+        self._idle = [device.SideStream(gpu) for _ in range(ahead)]
+
+    def carry(self, batches: Iterable[Sequence[Wanted]]) -> Iterator[list[Any]]:
+        """Arrays on the GPU for each batch, in order, read ahead.
+
+        Raises
+        ------
+        StoreError, CodecError
+            As `Load.finish` does.
+        """
+        under_way: deque[Load] = deque()
+        for batch in batches:
+            if not self._idle:
+                yield under_way.popleft().finish()
+            under_way.append(self.begin(batch))
+        while under_way:
+            yield under_way.popleft().finish()
+
+    def begin(self, wanted: Sequence[Wanted]) -> "Load":
+        """Send a batch on its way; where none of `ahead` is idle, OptionError: finish one first.
+
+        Raises
+        ------
+        StoreError
+            If a study or an array is not there, or its index leads out of it.
+        """
+        if not self._idle:
+            raise OptionError("ahead", "all of the batches are under way", "Finish one first, or allow more")
+        sources = [_chunk_box(self._shelf, box) for box in wanted]
+        side = self._idle.pop()
+        try:
+            boxes, n_bytes = _pack(sources, side)
+            outs = [side.empty_on_current_stream(box.shape, box.dtype) for box in wanted]
+            with side.entered():
+                decoding = begin_decoding(side.send(n_bytes), boxes, outs)
+        except BaseException:
+            self._idle.append(side)
+            raise
+        return Load(outs, decoding, side, self._idle)
+
+
+class Load:
+    """A batch that a Carrier has under way."""
+
+    def __init__(
+        self, outs: list[Any], decoding: Decoding, side: device.SideStream, idle: list[device.SideStream]
+    ) -> None:
+        self._outs, self._decoding, self._idle = outs, decoding, idle
+        self._side: device.SideStream | None = side
+
+    def finish(self) -> list[Any]:
+        """The arrays, once all their voxels are there and known to be those that were stored.
+
+        Raises
+        ------
+        CodecError
+            That names the study and the chunk that is damaged.
+        """
+        try:
+            self._decoding.finish()
+        finally:
+            if self._side is not None:
+                self._idle.append(self._side)
+                self._side = None
+        return self._outs
+
+
+def _chunk_box(shelf: Shelf, wanted: Wanted) -> tuple[Bytes, ChunkBox]:
+    """Bytes that hold the chunks of a box, and their places in them."""
+    array: OpenArray = shelf.array(wanted.study_id, wanted.array)
+    source, index = array.chunks(wanted.begin, wanted.shape)
+    return source, ChunkBox(array.layout, index, wanted.begin, wanted.shape, wanted.line, array.name)
+
+
+def _pack(sources: Sequence[tuple[Bytes, ChunkBox]], side: device.SideStream) -> tuple[list[ChunkBox], int]:
+    """Copy the chunks that boxes touch to page-locked memory; the boxes with their places there, and the length."""
+    ranges = [_ranges(source, box) for source, box in sources]
+    n_bytes = sum(_aligned(last - first) for runs in ranges for first, last in runs)
+    room = side.room(n_bytes)
+    boxes, at = [], 0
+    for (source, box), runs in zip(sources, ranges, strict=True):
+        offsets, moved = box.index[..., 0], box.index.copy()
+        for first, last in runs:
+            room[at : at + last - first] = source[first:last]
+            inside = (offsets >= first) & (offsets < last)
+            moved[inside, 0] = offsets[inside] - np.uint64(first) + np.uint64(at)
+            at += _aligned(last - first)
+        boxes.append(ChunkBox(box.layout, moved, box.begin, box.shape, box.line, box.name))
+    return boxes, n_bytes
+
+
+def _ranges(source: Bytes, box: ChunkBox) -> list[tuple[int, int]]:
+    """Runs of bytes that a box needs: within the source, and no longer in all than it."""
+    z, y, x = (slice(begin, begin + n) for begin, n in zip(box.begin, box.shape, strict=True))
+    runs = shards.chunk_ranges(box.index, box.layout, (z, y, x))
+    if any(last > source.size for _, last in runs) or sum(last - first for first, last in runs) > source.size:
+        raise CodecError(box.name, "its index leads out of the shard, or to bytes of two chunks", DAMAGED)
+    return runs
+
+
+def _aligned(n_bytes: int) -> int:
+    return -(-n_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
