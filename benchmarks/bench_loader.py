@@ -1,0 +1,44 @@
+"""Batches for training out of a store: patches, turned patches, slices, whole volumes, and the first batch."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import fastct
+from benchmarks.common import nifti_file
+from fastct.transforms import Rotate, Uniform
+
+SAMPLES = 32
+WORK = {
+    "patches": {"samples_per_study": SAMPLES},
+    "patches, float16": {"samples_per_study": SAMPLES, "dtype": "float16"},
+    "patches, turned": {"samples_per_study": SAMPLES, "augment": (Rotate((Uniform(-15, 15), 0, 0)),)},
+    "stacks": {"slices": 3},
+    "volumes": {"shape": (64, 128, 128)},
+}
+
+
+class Loader:
+    """An epoch of one study of MosMedData's size."""
+
+    params = [list(WORK), [1, 2]]
+    param_names = ["work", "threads"]
+
+    def setup(self, work, threads):
+        self.folder = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
+        fastct.convert(nifti_file(), self.folder, workers=1)
+        self.loader = fastct.Loader(fastct.Dataset(self.folder, **WORK[work]), threads=threads)
+        self.time_epoch(work, threads)
+
+    def teardown(self, work, threads):
+        shutil.rmtree(self.folder)
+
+    def time_epoch(self, work, threads):
+        for _ in self.loader:
+            pass
+
+    def time_first_batch(self, work, threads):
+        next(iter(fastct.Loader(fastct.Dataset(self.folder, **WORK[work]), threads=threads)))
+
+    def peakmem_epoch(self, work, threads):
+        self.time_epoch(work, threads)
