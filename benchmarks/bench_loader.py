@@ -21,24 +21,24 @@ WORK = {
 class Loader:
     """An epoch of one study of MosMedData's size."""
 
-    params = [list(WORK), [1, 2]]
-    param_names = ["work", "threads"]
+    params = list(WORK)
+    param_names = ["work"]
 
-    def setup(self, work, threads):
+    def setup(self, work):
         self.folder = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
         fastct.convert(nifti_file(), self.folder, workers=1)
-        self.loader = fastct.Loader(fastct.Dataset(self.folder, **WORK[work]), threads=threads)
-        self.time_epoch(work, threads)
+        self.loader = fastct.Loader(fastct.Dataset(self.folder, **WORK[work]))
+        self.time_epoch(work)
 
-    def teardown(self, work, threads):
+    def teardown(self, work):
         shutil.rmtree(self.folder)
 
-    def time_epoch(self, work, threads):
+    def time_epoch(self, work):
         for _ in self.loader:
             pass
 
-    def time_first_batch(self, work, threads):
-        next(iter(fastct.Loader(fastct.Dataset(self.folder, **WORK[work]), threads=threads)))
+    def time_first_batch(self, work):
+        next(iter(fastct.Loader(fastct.Dataset(self.folder, **WORK[work]))))
 
-    def peakmem_epoch(self, work, threads):
-        self.time_epoch(work, threads)
+    def peakmem_epoch(self, work):
+        self.time_epoch(work)

@@ -18,7 +18,7 @@ from fastct.storage import WORK, Storage, open_storage
 from fastct.store import ENDING, IMAGE, MANIFEST, SHARD, STUDIES, Store, study_folder
 from fastct.store import open as open_store
 
-TOP = {MANIFEST, TABLE, STUDIES, WORK, "report.html", "studies.parquet", "studies.parquet", "comparisons"}
+TOP = {MANIFEST, TABLE, STUDIES, WORK, "report.html", "studies.parquet", "comparisons"}
 
 
 @dataclass(frozen=True)

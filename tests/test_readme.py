@@ -51,3 +51,6 @@ def test_block_runs(place, language, code):
     surroundings = {**os.environ, "PATH": path}
     done = subprocess.run(command, cwd=place, env=surroundings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    if "loss.backward" in code:
+        first, last = map(float, re.findall(r"\d+\.\d+", done.stdout))
+        assert last < 0.8 * first, done.stdout
