@@ -13,11 +13,11 @@ from fastct.errors import OptionError, StoreError
 from fastct.kernels.maps import Shape
 from fastct.options import refuse_unknown
 from fastct.patches import Place, Reader
-from fastct.records import TABLE
 from fastct.sampling import AUTOMATIC, Plan, SampleOptions
 from fastct.shelf import Shelf
 from fastct.store import Store
 from fastct.store import open as open_store
+from fastct.tables import TABLE
 
 if TYPE_CHECKING:
     from fastct.adapters import MonaiDataset, TorchioDataset

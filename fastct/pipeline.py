@@ -16,7 +16,6 @@ from fastct.mosmed import Listing, find_studies
 from fastct.options import ConvertOptions, RunOptions, choose, refuse_unknown
 from fastct.publish import convert_settings, create_store
 from fastct.records import (
-    TABLE,
     UNREADABLE,
     Record,
     known_record,
@@ -25,12 +24,12 @@ from fastct.records import (
     record_ids,
     write_listing,
     write_record,
-    write_table,
 )
 from fastct.schedule import Crew
 from fastct.scoring import ScoreTask, is_scored, score_study
 from fastct.storage import WORK, Claim, Storage, open_storage
 from fastct.store import MANIFEST, STUDIES, read_manifest
+from fastct.tables import TABLE, write_tables
 
 AnyPath = str | os.PathLike[str]
 POLL_S = 0.25  # how often a study that another run works on is asked after
@@ -166,7 +165,7 @@ class _Job:
                 into = skipped if outcome.by_another else failed if outcome.record.status == "failed" else done
                 into.append(outcome.record.study_id)
         with _wait_for(self.storage, TABLE):  # so that whoever writes it last has read the records of all
-            write_table(self.storage, read_records(self.storage))
+            write_tables(self.storage, read_records(self.storage))
         return Summary(self.stage.name, _sorted(done), _sorted(failed), _sorted(skipped), listing=listing)
 
     def _todo(self, tasks: Sequence[Any]) -> list[Any]:

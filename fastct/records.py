@@ -1,9 +1,7 @@
-"""What is known of each study: one JSON record a study, and the tables made from all of them."""
+"""What is known of each study: one JSON record a study."""
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,7 +12,6 @@ from fastct.storage import WORK, Storage
 SCHEMA = 1
 RECORDS = f"{WORK}/records"
 LISTING = f"{WORK}/listing.json"
-TABLE = "studies.csv"
 UNREADABLE = "record"  # what failed, beside the stages: the study's record itself
 COLUMNS = (
     "study_id",
@@ -43,7 +40,7 @@ COLUMNS = (
     "severity",
     "flags",
 )
-DECIMALS = {"_mm": 6, "_ml": 3, "percent": 4, "percent_right": 4, "percent_left": 4, "percent_max": 4}
+READ_AT_ONCE = 1024  # records, so that memory does not grow with their number
 Row = dict[str, Any]
 
 
@@ -141,10 +138,13 @@ def record_ids(storage: Storage) -> list[str]:
     return sorted(name.removesuffix(".json") for name in storage.names(RECORDS) if name.endswith(".json"))
 
 
-def read_records(storage: Storage) -> list[Record]:
-    """All records, sorted by study; one that cannot be read is that of a failed study."""
-    records = storage.side_by_side(lambda study_id: known_record(storage, study_id), record_ids(storage))
-    return [record for record in records if record is not None]
+def read_records(storage: Storage) -> Iterator[Record]:
+    """All records, sorted by study, read as they are asked for; one that cannot be read is that of a failed study."""
+    ids = record_ids(storage)
+    for first in range(0, len(ids), READ_AT_ONCE):
+        group = ids[first : first + READ_AT_ONCE]
+        records = storage.side_by_side(lambda study_id: known_record(storage, study_id), group)
+        yield from (record for record in records if record is not None)
 
 
 def write_listing(storage: Storage, found: Mapping[str, Sequence[str]]) -> None:
@@ -165,26 +165,3 @@ def read_listing(storage: Storage) -> dict[str, list[str]]:
         return {name: [str(entry) for entry in found.get(name, ())] for name in ("missing", "unlisted", "notes")}
     except (ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"{storage}/{LISTING}", f"this is no listing ({error})", "Remove the file") from error
-
-
-def write_table(storage: Storage, records: Iterable[Record]) -> None:
-    """Write `studies.csv` whole from the records."""
-    storage.write(TABLE, table_text(records).encode())
-
-
-def table_text(records: Iterable[Record]) -> str:
-    """The bytes of `studies.csv`, as text."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        writer.writerow({name: as_text(name, value) for name, value in record.table_row().items()})
-    return text.getvalue()
-
-
-def as_text(column: str, value: Any) -> str:
-    """A value as the table writes it: fixed decimals by unit, so that equal results are equal bytes."""
-    if isinstance(value, float):
-        digits = next((n for ending, n in DECIMALS.items() if column.endswith(ending)), 6)
-        return f"{value:.{digits}f}"
-    return str(value)

@@ -12,13 +12,14 @@ from fastct.errors import FastctError, StoreError
 from fastct.foreground import check_foreground, foreground_key
 from fastct.geometry import Geometry
 from fastct.publish import as_json
-from fastct.records import RECORDS, TABLE, Record, read_record, read_records, record_ids, table_text
+from fastct.records import RECORDS, Record, read_record, read_records, record_ids
 from fastct.scoring import picture_key
 from fastct.storage import WORK, Storage, open_storage
 from fastct.store import ENDING, IMAGE, MANIFEST, SHARD, STUDIES, Store, study_folder
 from fastct.store import open as open_store
+from fastct.tables import PARQUET, TABLE, table_text
 
-TOP = {MANIFEST, TABLE, STUDIES, WORK, "report.html", "studies.parquet", "comparisons"}
+TOP = {MANIFEST, TABLE, STUDIES, WORK, PARQUET, "report.html", "comparisons"}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ FLOORS = (
     ("_ext", "device", "kept"),
     ("shard_layout", "archive", "shards", "codecs", "kernels", "storage", "ome"),
     ("nifti", "phantom"),
-    ("mosmed", "records", "foreground", "store", "publish"),
+    ("mosmed", "records", "tables", "foreground", "store", "publish"),
     ("sides", "airways", "pleura", "lungs", "opacity", "lesions"),
     ("draws", "steps", "transforms", "montage", "pictures", "agreement"),
     ("shelf", "carrier", "sampling", "patches", "dataset", "adapters"),

@@ -15,11 +15,10 @@ from fastct.records import (
     read_records,
     record_ids,
     record_key,
-    table_text,
     write_record,
-    write_table,
 )
 from fastct.storage import open_storage
+from fastct.tables import table_text, write_tables
 
 RECORD = Record(
     study_id="study_0001",
@@ -65,7 +64,7 @@ def test_a_record_of_another_study_is_refused(storage):
 def test_table_has_the_promised_columns_and_fixed_decimals(storage):
     write_record(storage, RECORD)
     write_record(storage, replace(RECORD, study_id='odd, "name"\n').failed("convert", "a, b"))
-    write_table(storage, read_records(storage))
+    write_tables(storage, read_records(storage))
     text = storage.read("studies.csv").decode()
     assert text == table_text(read_records(storage))
     rows = list(csv.DictReader(io.StringIO(text)))
@@ -75,6 +74,37 @@ def test_table_has_the_promised_columns_and_fixed_decimals(storage):
     assert by_id["study_0001"]["lesion_percent"] == "12.3457"
     assert by_id['odd, "name"\n']["status"] == "failed"
     assert by_id['odd, "name"\n']["error"] == "a, b"
+
+
+def test_parquet_holds_the_same_with_types(storage):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_record(storage, RECORD)
+    write_record(storage, replace(RECORD, study_id="caf\udce9", row={}).failed("convert", "gone"))
+    write_tables(storage, read_records(storage))
+    table = parquet.read_table(storage.root / "studies.parquet")
+    assert tuple(table.column_names) == COLUMNS
+    first, second = sorted(table.to_pylist(), key=lambda row: row["status"] == "failed")
+    assert (first["lung_ml"], first["shape_z"], first["hu_min"]) == (1234.56789, 40, None)
+    assert (second["study_id"], second["error"], second["lesion_percent"]) == ("caf\\udce9", "gone", None)
+
+
+def test_without_pyarrow_no_old_parquet_stays(storage, monkeypatch):
+    write_record(storage, RECORD)
+    storage.write("studies.parquet", b"old")
+    monkeypatch.setattr("fastct.tables.find_spec", lambda name: None)
+    write_tables(storage, read_records(storage))
+    assert set(storage.names("")) == {".fastct", "studies.csv"}
+
+
+def test_records_are_read_as_they_are_asked_for(storage, monkeypatch):
+    monkeypatch.setattr("fastct.records.READ_AT_ONCE", 2)
+    for number in range(7):
+        write_record(storage, replace(RECORD, study_id=f"study_{number}"))
+    records = read_records(storage)
+    first = next(records)
+    for number in range(2, 7):
+        storage.remove(record_key(f"study_{number}"))
+    assert [record.study_id for record in (first, *records)] == ["study_0", "study_1"]
 
 
 def test_records_hold_plain_json(storage):
