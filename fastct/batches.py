@@ -1,5 +1,6 @@
 """Studies in batches: how many go together, and how one worker gets through them."""
 
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
@@ -97,6 +98,7 @@ class _Hand:
         return result
 
     def _serve(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # they are to wake who waits
         while True:
             work, task = self._given.get()
             try:
