@@ -16,7 +16,7 @@ import numpy as np
 
 from fastct import device
 
-FEWEST_ROUNDS, MOST_ROUNDS = 5, 50
+FEWEST_ROUNDS, SMALL_ROUNDS, MOST_ROUNDS = 5, 2, 50
 CASE_S, SMALL_CASE_S = 1.0, 0.05  # after so long no further round is begun
 COPY_BYTES, SMALL_COPY_BYTES = 1 << 30, 1 << 24
 PACKAGES = ("numpy", "numba", "cupy-cuda13x", "cupy-cuda12x", "torch")
@@ -64,6 +64,7 @@ class Clock:
     def __init__(self, cupy: Any = None) -> None:
         self._cupy = cupy
         self._case_s = SMALL_CASE_S if cupy is None else CASE_S
+        self._fewest = SMALL_ROUNDS if cupy is None else FEWEST_ROUNDS
 
     def rounds(self, work: Work) -> list[float]:
         """Seconds of each round, after two that count for nothing."""
@@ -72,7 +73,7 @@ class Clock:
         self._wait()
         seconds: list[float] = []
         start = monotonic()
-        while len(seconds) < FEWEST_ROUNDS or (len(seconds) < MOST_ROUNDS and monotonic() - start < self._case_s):
+        while len(seconds) < self._fewest or (len(seconds) < MOST_ROUNDS and monotonic() - start < self._case_s):
             seconds.append(self._once(work))
         return seconds
 
@@ -182,22 +183,27 @@ def main(out: Path, cpu: bool, budget_s: float) -> None:
     place = (lambda array: array) if cpu else device.to_gpu
     clock, rows = Clock(cupy), []
     makers = [lambda: copy_case(place, SMALL_COPY_BYTES if cpu else COPY_BYTES), *cases(place, small=cpu)]
-    left_out = 0
+    timed = 0
     for make in makers:
         if monotonic() - start > budget_s:
-            left_out += 1
-            continue
+            break
         rows += time_case(make, clock)
+        timed += 1
         print(f"{monotonic() - start:.1f} s: {rows[-1].name}", flush=True)
+        _write(out, cupy, rows, len(makers) - timed)
         if cupy is not None:
             cupy.get_default_memory_pool().free_all_blocks()
+    faults = [f"{row.name}, {row.who}: {row.fault}" for row in rows if row.fault and row.who == "fastct"]
+    print(f"{len(rows)} rows, {len(makers) - timed} cases left out, faults: {faults or 'none'}")
+    raise SystemExit(1 if faults or timed < len(makers) else 0)
+
+
+def _write(out: Path, cupy: Any, rows: Sequence[Row], left_out: int) -> None:
+    """After each case, so that one that hangs takes nothing with it."""
     facts = {"date": str(date.today()), "machine": _machine(cupy), "versions": versions(), "left_out": left_out}
     heading = f"{facts['date']}, {facts['machine']}: " + ", ".join(f"{k} {v}" for k, v in versions().items())
     (out / "gpu.json").write_text(json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1))
     (out / "gpu.md").write_text(table(rows, heading))
-    faults = [f"{row.name}, {row.who}: {row.fault}" for row in rows if row.fault and row.who == "fastct"]
-    print(f"{len(rows)} rows, {left_out} cases left out, faults: {faults or 'none'}")
-    raise SystemExit(1 if faults or left_out else 0)
 
 
 if __name__ == "__main__":

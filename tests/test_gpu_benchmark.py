@@ -1,5 +1,6 @@
 """The one call that builds, checks and times on a GPU works here without one, and tells what failed."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -38,8 +39,36 @@ def test_all_of_it_runs_without_a_gpu(tmp_path):
         assert f"| {row['name']} " in done.stdout
 
 
-def test_what_fails_is_told(tmp_path):
-    done = call(tmp_path / "out", "--cpu", "--tests", "no test has such a name", "--budget", "60")
-    assert done.returncode == 1
-    assert "tests: FAILED" in done.stdout
-    assert "timings: done" in done.stdout
+@pytest.fixture
+def stage(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks.gpu").Stage
+
+
+def test_a_stage_tells_what_failed(stage, tmp_path, capsys):
+    says, fails, sleeps = (
+        ("python", "-c", code) for code in ("print('hello')", "raise SystemExit('no')", "import time; time.sleep(60)")
+    )
+    assert stage("good", (says, says), 60).run(tmp_path, os.environ)
+    assert not stage("bad", (says, fails, sleeps), 60).run(tmp_path, os.environ)
+    assert not stage("slow", (says, sleeps), 2).run(tmp_path, os.environ)
+    shown = capsys.readouterr().out
+    assert "good: done" in shown
+    assert "bad: FAILED" in shown
+    assert "slow: FAILED" in shown
+    assert (tmp_path / "bad.log").read_text() == "hello\nno\n"
+
+
+def test_a_case_that_fails_is_a_row_and_the_others_are_timed(stage):
+    timings = importlib.import_module("benchmarks.gpu_timings")
+
+    def broken():
+        raise ValueError("no such kernel")
+
+    peers = {"absent": broken, "slower": lambda: lambda: sum(range(10**5))}
+    rows = timings.time_case(lambda: timings.Case("adding", 10, lambda: 1, peers), timings.Clock())
+    rows += timings.time_case(broken, timings.Clock())
+    assert [row.fault for row in rows] == ["", "ValueError", "", "ValueError: no such kernel"]
+    shown = timings.table(rows, "heading")
+    assert "| adding | absent | | ValueError | | | |" in shown
+    assert rows[2].median_s > rows[0].median_s > 0
