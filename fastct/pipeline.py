@@ -296,9 +296,9 @@ def _failure(storage: Storage, stage: str, task: Any, error: str) -> Record:
 
 
 def _refuse_foreign_folder(storage: Storage) -> None:
-    if storage.exists(MANIFEST) or storage.exists(WORK):
-        return
-    if next(storage.names(""), None) is not None:
+    """Raise for a folder that holds something, and no store; another run may be making the store right now."""
+    names = set(storage.names(""))
+    if names and not names & {MANIFEST, WORK} and not storage.exists(MANIFEST):
         cure = "Give a new or empty folder for the store"
         raise StoreError(storage, f"the folder is not empty, and has no {MANIFEST}", cure)
 

@@ -29,19 +29,18 @@ def convert_settings(options: ConvertOptions) -> dict[str, Any]:
 
 
 def create_store(storage: Storage, settings: Mapping[str, Any]) -> None:
-    """Write the manifest and the group of studies; studies that are there stay."""
+    """Write the manifest, which marks the place as a store, and the group of studies; studies that are there stay."""
     manifest = {
         "schema": SCHEMA,
         "fastct": __version__,
         "settings": dict(settings),
         "fingerprint": fingerprint(settings),
     }
-    group = as_json(ome.group({}))
-    if not storage.exists(f"{STUDIES}/zarr.json"):
-        storage.write(f"{STUDIES}/zarr.json", group)
     text = as_json(manifest)
     if not storage.exists(MANIFEST) or storage.read(MANIFEST) != text:
         storage.write(MANIFEST, text)
+    if not storage.exists(f"{STUDIES}/{ROOT}"):
+        storage.write(f"{STUDIES}/{ROOT}", as_json(ome.group({})))
 
 
 def study_files(study_id: str, volume: Volume, lesion: NDArray[np.uint8] | None, options: ConvertOptions) -> Files:

@@ -29,7 +29,7 @@ def as_path(path: AnyFile) -> Path:
 
 
 def source_state(path: AnyFile) -> dict[str, Any]:
-    """Size and time of change of a file (of a pair: of both), or size and entity tag at a URL.
+    """Size and time of change of a file (of a pair: of both files), or size and entity tag at a URL.
 
     Raises
     ------
@@ -45,7 +45,8 @@ def source_state(path: AnyFile) -> dict[str, Any]:
         found = [part.stat() for part in pair_of(as_path(path)) if part is not None]
     except OSError as error:
         raise FileError(path, f"it cannot be read ({error.strerror})", "Check the file and its rights") from error
-    return {"size_bytes": sum(part.st_size for part in found), "mtime_ns": max(part.st_mtime_ns for part in found)}
+    times = zip(("mtime_ns", "image_mtime_ns"), (part.st_mtime_ns for part in found), strict=False)
+    return {"size_bytes": sum(part.st_size for part in found), **dict(times)}
 
 
 def fetch(place: Place, limit_bytes: int) -> tuple[FileBytes, FileBytes | None]:
