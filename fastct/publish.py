@@ -37,7 +37,7 @@ def create_store(storage: Storage, settings: Mapping[str, Any]) -> None:
         "fingerprint": fingerprint(settings),
     }
     text = as_json(manifest)
-    if not storage.exists(MANIFEST) or storage.read(MANIFEST) != text:
+    if storage.find(MANIFEST) != text:
         storage.write(MANIFEST, text)
     if not storage.exists(f"{STUDIES}/{ROOT}"):
         storage.write(f"{STUDIES}/{ROOT}", as_json(ome.group({})))

@@ -98,10 +98,11 @@ def read_record(storage: Storage, study_id: str) -> Record | None:
         If the record is there but is not one, or its bytes changed.
     """
     key = record_key(study_id)
-    if not storage.exists(key):
+    text = storage.find(key)
+    if text is None:
         return None
     try:
-        document = json.loads(storage.read(key))
+        document = json.loads(text)
         if document["schema"] != SCHEMA:
             raise ValueError(f"its schema is {document['schema']}")
         if _checksum(document["record"]) != document["crc32c"]:
@@ -161,7 +162,7 @@ def read_listing(storage: Storage) -> dict[str, list[str]]:
         If it is damaged.
     """
     try:
-        found = json.loads(storage.read(LISTING)) if storage.exists(LISTING) else {}
+        found = json.loads(storage.find(LISTING) or b"{}")
         return {name: [str(entry) for entry in found.get(name, ())] for name in ("missing", "unlisted", "notes")}
     except (ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"{storage}/{LISTING}", f"this is no listing ({error})", "Remove the file") from error

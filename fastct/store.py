@@ -52,10 +52,11 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
     StoreError
         If there is no fastct store, or one of another schema.
     """
-    if not storage.exists(MANIFEST):
+    text = storage.find(MANIFEST)
+    if text is None:
         raise StoreError(storage, f"there is no {MANIFEST} here", "Give a folder that `fastct convert` wrote")
     try:
-        manifest = json.loads(storage.read(MANIFEST))
+        manifest = json.loads(text)
         schema = manifest["schema"]
     except (ValueError, KeyError, TypeError) as error:
         cure = "Run `fastct convert` on it again, which writes it anew"

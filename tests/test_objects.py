@@ -42,9 +42,11 @@ def test_objects_come_back(storage):
     assert sorted(storage.names("")) == ["a", "empty"]
     assert sorted(storage.names("a")) == ["b.json", "c d"]
     assert storage.sizes("a") == {"a/b.json": 5, "a/c d/é.bin": 256}
-    assert storage.exists("a")
+    assert storage.find("a/b.json") == b"newer"
     assert storage.exists("a/b.json")
-    assert not storage.exists("a/b")
+    for key in ("a", "a/b", "nowhere"):
+        assert not storage.exists(key)
+        assert storage.find(key) is None
     storage.remove("a")
     storage.remove("nowhere")
     assert list(storage.keys("")) == ["empty"]

@@ -8,9 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from s3_server import KEY, SECRET
+from small_chests import tree
 
 import fastct
 from fastct.phantom import write_phantoms
+from fastct.storage import open_storage
 
 README = Path(__file__).parent.parent / "README.md"
 SET_UP = ("main command", "test command")  # these install: run as they stand by CI and by users
@@ -42,13 +45,25 @@ def test_the_readme_has_both_commands():
     assert [name for name in names if name in SET_UP] == list(SET_UP)
 
 
+@pytest.fixture(scope="module")
+def bucket(place, s3):
+    """The same data set and store in s3://bucket, and the variables that lead there."""
+    pytest.importorskip("obstore")
+    storage = open_storage(s3.make_bucket("bucket"), s3.options)
+    for name in ("COVID19_1110", "covid.fastct"):
+        for key, payload in tree(place / name).items():
+            storage.write(f"{name}/{key}", payload)
+    return {"AWS_ENDPOINT_URL": s3.endpoint, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+
+
 @pytest.mark.parametrize(("language", "code"), blocks())
-def test_block_runs(place, language, code):
+def test_block_runs(place, language, code, request):
     if "import torch" in code and find_spec("torch") is None:
         pytest.skip("torch is not installed")
+    server = request.getfixturevalue("bucket") if "s3://" in code else {}
     command = [sys.executable, "-W", "error", "-c", code] if language == "python" else ["bash", "-euc", code]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where the command fastct lies
-    surroundings = {**os.environ, "PATH": path}
+    surroundings = {**os.environ, "PATH": path, **server}
     done = subprocess.run(command, cwd=place, env=surroundings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     if "loss.backward" in code:

@@ -130,6 +130,8 @@ def test_missing_keys_are_named(storage):
     with pytest.raises(StoreError, match="nowhere"):
         storage.view("nowhere")
     assert list(storage.names("nowhere")) == []
+    assert storage.find("nowhere") is None
+    assert not storage.exists("nowhere")
     storage.remove("nowhere")
 
 
@@ -149,4 +151,4 @@ def test_what_the_dead_had_staged_is_swept_away(storage, tmp_path):
     for name in left:
         storage.write(f"{STAGING}/{name}/part", b"half")
     storage.sweep()
-    assert {name: storage.exists(f"{STAGING}/{name}") for name in left} == left
+    assert {name: storage.exists(f"{STAGING}/{name}/part") for name in left} == left

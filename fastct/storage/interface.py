@@ -82,7 +82,7 @@ class Storage(ABC):
 
     @abstractmethod
     def exists(self, key: str) -> bool:
-        """Whether the key holds a file or a folder."""
+        """Whether there is a file under the key."""
 
     @abstractmethod
     def status(self, key: str) -> Status:
@@ -129,6 +129,10 @@ class Storage(ABC):
         StoreError
             If there is none, or it cannot be read.
         """
+
+    @abstractmethod
+    def find(self, key: str) -> bytes | None:
+        """The bytes under a key, or None where there is nothing."""
 
     @abstractmethod
     def read_tagged(self, key: str) -> tuple[bytes, str]:

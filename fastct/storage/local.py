@@ -40,8 +40,8 @@ class LocalStorage(Storage):
         return self.root / key
 
     def exists(self, key: str) -> bool:
-        """Whether the key holds a file or a folder."""
-        return self.path(key).exists()
+        """Whether there is a file under the key."""
+        return self.path(key).is_file()
 
     def status(self, key: str) -> Status:
         """Size and tag of the file under a key."""
@@ -53,6 +53,15 @@ class LocalStorage(Storage):
     def read(self, key: str) -> bytes:
         """The bytes under a key."""
         return self.read_tagged(key)[0]
+
+    def find(self, key: str) -> bytes | None:
+        """The bytes under a key, or None where there is nothing."""
+        try:
+            return self.path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _unreadable(self.path(key), error) from error
 
     def read_tagged(self, key: str) -> tuple[bytes, str]:
         """The bytes under a key, and the tag of the file that they came from."""

@@ -50,9 +50,9 @@ class ObjectStorage(Storage):
         return self.bucket.is_shared
 
     def exists(self, key: str) -> bool:
-        """Whether the key holds an object, or others lie below it."""
+        """Whether there is an object under the key."""
         with self._reading(key):
-            return self.bucket.head(key) is not None or next(self.bucket.walk(key), None) is not None
+            return self.bucket.head(key) is not None
 
     def status(self, key: str) -> Status:
         """Size and tag of the object under a key."""
@@ -84,6 +84,14 @@ class ObjectStorage(Storage):
     def read(self, key: str) -> bytes:
         """The bytes under a key."""
         return self.read_tagged(key)[0]
+
+    def find(self, key: str) -> bytes | None:
+        """The bytes under a key, or None where there is nothing."""
+        with self._reading(key):
+            try:
+                return bytes(self.bucket.get(key)[0])
+            except FileNotFoundError:
+                return None
 
     def read_tagged(self, key: str) -> tuple[bytes, str]:
         """The bytes under a key, and the tag of the object that they came from."""
