@@ -12,7 +12,7 @@ from fastct.errors import ArrayError
 from fastct.geometry import Geometry
 from fastct.kernels import masks
 from fastct.kernels.masks import Bits, Pieces
-from fastct.pleura import bridge_slices, close_notches, fill_gaps, heart_zone, outside_hila
+from fastct.pleura import draw_in_lesions, fill_vessels
 from fastct.sides import cut_apart, find_midline, walk_sides
 
 Spacing = tuple[float, float, float]
@@ -177,11 +177,9 @@ def _find_lungs(hu: NDArray[np.int16], spacing_mm: Spacing, options: LungOptions
     right, left, body, airways = (mask[:, *inner] for mask in (right, left, body, airways))
     middle -= inner[1].start * masks.WORD_BITS
     if options.keep_consolidation:
-        room = body & ~airways & outside_hila(right, middle, spacing_mm)
-        right = bridge_slices(right, room, middle, spacing_mm)
-        left = bridge_slices(left, room & ~heart_zone(left, middle, spacing_mm), middle, spacing_mm)
-    right, left = close_notches(right, left, spacing_mm)
-    right, left = fill_gaps(right, left, spacing_mm, options.keep_consolidation)
+        right, left = draw_in_lesions((right, left), body & ~airways, middle, spacing_mm)
+    else:
+        right, left = fill_vessels((right, left), spacing_mm)
     # Thin parts go last: between lesions that were filled, a thin septum of lung is thin no more.
     thick = masks.disc(THIN_MM, spacing_mm)
     right, left = (masks.open_slices(one & body, thick) for one in (right, left))

@@ -1,45 +1,121 @@
 """Disease at the pleura: what thresholds lose of a sick lung, told apart from diaphragm and mediastinum."""
 
+from dataclasses import astuple, dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fastct.kernels import masks
 from fastct.kernels.masks import Bits, Pieces
 from fastct.sides import beside, outside_ellipse
+from fastct.wall import raised_hull
 
 Spacing = tuple[float, float, float]
+Lungs = tuple[Bits, Bits]  # right, left
 
 BRIDGE_CORE_MM = 5.0  # half thickness that tells a lesion from a vessel
-BRIDGE_FROM_MM = 70.0  # from the midline: a lesion has a core here, beyond all hilar vessels
 HEART_MM = 30.0  # the heart reaches this far back from the middle of the lungs ...
 HEART_TOP = 0.6  # ... and fills no more than this lower part of it
 HEART_BRIDGE_MM = 36.0  # lesions beside the heart are bridged only from lung this near: a heart is taller
 HILA_MM = (70.0, 50.0)  # half axes, front to back and sideways, of the ellipse that no bridge enters
 CLOSE_MM = 2.5  # vessels and notches of the border that belong to the lung
 POCKET_MM2 = (15.0, 6000.0)  # of the gaps between lung and hull: less is nothing, more is heart or liver
+ACROSS_MM = 20.0  # what reaches farther than this to both sides of the midline is mediastinum
+CRESCENT_MM = 20.0  # between a lesion's chord and the wall that it hides lies no more than this
 SMALL_MM2 = 400.0  # a hole up to this size is lung wherever it lies
 DOME_TOP = 0.5  # diaphragm is looked for in this lower part of the lungs
 UNSUPPORTED = 0.6  # share without lung in the slice below that makes a gap a diaphragm's dome
 TAPER_MM, DOME_MM = 40.0, 18.0  # a dome shrinks to 1 / e within so many mm upwards, and is no higher than that
+LESION_CORE_MM = 3.0  # half thickness of what counts as lesion, not as vessel or notch
+# Share of the lungs drawn in: healthy lungs stay below the first; from the second on, disease is everywhere.
+LITTLE, MUCH = 0.02, 0.08
 
 
-def bridge_slices(side: Bits, room: Bits, middle: int, spacing_mm: Spacing) -> Bits:
+@dataclass(frozen=True)
+class Limits:
+    """How near to the midline a lesion is still told from the mediastinum.
+
+    Parameters
+    ----------
+    bridge_mm : a lesion with lung below and above has a core at least this far from the midline.
+    aside_mm : what lies between lung and hull this far from the midline is no mediastinum.
+    """
+
+    bridge_mm: float
+    aside_mm: float
+
+
+CAUTIOUS = Limits(bridge_mm=70.0, aside_mm=60.0)  # beyond all vessels of healthy hila
+GENEROUS = Limits(bridge_mm=45.0, aside_mm=50.0)  # within the healthy hila's reach
+
+
+def draw_in_lesions(lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing) -> Lungs:
+    """Right and left lung with the consolidation at their borders, within `room`.
+
+    Where that is more than a little, it is looked for once more, nearer to the mediastinum.
+    """
+    aerated = lungs[0] | lungs[1]
+    lungs = _draw_in(lungs, room, middle, spacing_mm, CAUTIOUS)
+    drawn = lungs[0] | lungs[1]
+    lesions = masks.open_slices(drawn & ~aerated, masks.disc(LESION_CORE_MM, spacing_mm))
+    share = float(masks.count(lesions).sum() / max(masks.count(drawn).sum(), 1))
+    if share > LITTLE:
+        lungs = _draw_in(lungs, room, middle, spacing_mm, _limits(share))
+    return lungs
+
+
+def _limits(share: float) -> Limits:
+    """The sicker the lungs, the rather is a gap a lesion, not anatomy."""
+    weight = min((share - LITTLE) / (MUCH - LITTLE), 1.0)
+    bridge_mm, aside_mm = (
+        (1 - weight) * cautious + weight * generous
+        for cautious, generous in zip(astuple(CAUTIOUS), astuple(GENEROUS), strict=True)
+    )
+    return Limits(bridge_mm, aside_mm)
+
+
+def fill_vessels(lungs: Lungs, spacing_mm: Spacing) -> Lungs:
+    """Right and left lung with notches closed and holes of vessels filled, consolidation left out."""
+    right, left = close_notches(lungs, spacing_mm)
+    holes = masks.find_pieces((masks.fill_holes(right) | masks.fill_holes(left)) & ~(right | left))
+    small = holes.area * spacing_mm[1] * spacing_mm[2] <= SMALL_MM2
+    return _share_out(holes, small, (right, left))
+
+
+def _draw_in(lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing, limits: Limits) -> Lungs:
+    right, left = lungs
+    heart = heart_zone(left, middle, spacing_mm)
+    open_room = room & outside_ellipse(right, middle, HILA_MM, spacing_mm)
+    far = limits.bridge_mm / spacing_mm[2]
+    beyond = _aside(right, middle, far)
+    right = bridge_slices(right, open_room, beyond, spacing_mm)
+    left = bridge_slices(left, open_room & ~heart, beyond, spacing_mm)
+    lungs = close_notches((right, left), spacing_mm)
+    aside = _aside(right, middle, limits.aside_mm / spacing_mm[2]) & ~heart
+    filled = fill_gaps(lungs, aside, middle, spacing_mm)
+    return add_crescents(lungs, filled, room & ~heart, middle, spacing_mm)
+
+
+def _aside(mask: Bits, middle: int, pixels: float) -> Bits:
+    """Bit mask of all columns farther than so many pixels from the midline."""
+    return beside(mask.shape, middle - pixels, left=False) | beside(mask.shape, middle + pixels, left=True)
+
+
+def bridge_slices(side: Bits, room: Bits, beyond: Bits, spacing_mm: Spacing) -> Bits:
     """Fill lesions, within `room`, that have lung of the same side both below and above them.
 
-    The hila have that too. They are told from lesions by place: a lesion is thick somewhere beyond them.
+    The hila have that too. They are told from lesions by place: a lesion is thick somewhere in `beyond`.
     From there it is followed to the slices above and below.
     """
     below, above = (np.bitwise_or.accumulate(side[::step], axis=0)[::step] for step in (1, -1))
     gaps = below & above & ~side & room
     cores = masks.erode(gaps, masks.disc(BRIDGE_CORE_MM, spacing_mm))
-    far = BRIDGE_FROM_MM / spacing_mm[2]
-    beyond = cores & (beside(side.shape, middle - far, left=False) | beside(side.shape, middle + far, left=True))
-    if not masks.count(beyond).any():
+    if not masks.count(cores & beyond).any():
         return side
     held = np.flatnonzero(masks.count(cores))
     part = slice(held[0], held[-1] + 1)
     pieces = masks.find_pieces(gaps[part])
-    thick, lesion = (pieces.count_inside(where[part]) > 0 for where in (cores, beyond))
+    thick, lesion = (pieces.count_inside(where[part]) > 0 for where in (cores, cores & beyond))
     out = side.copy()
     out[part] |= pieces.paint(_follow(lesion, thick, pieces))
     return out
@@ -56,11 +132,6 @@ def _follow(lesion: NDArray[np.bool_], thick: NDArray[np.bool_], pieces: Pieces)
         found[upper[joined & found[lower]]] = True
         found[lower[joined & found[upper]]] = True
     return found
-
-
-def outside_hila(lung: Bits, middle: int, spacing_mm: Spacing) -> Bits:
-    """Bit mask (y, words) of where lesions may be bridged."""
-    return outside_ellipse(lung, middle, HILA_MM, spacing_mm)
 
 
 def heart_zone(left: Bits, middle: int, spacing_mm: Spacing) -> Bits:
@@ -83,34 +154,61 @@ def heart_zone(left: Bits, middle: int, spacing_mm: Spacing) -> Bits:
     return zone
 
 
-def close_notches(right: Bits, left: Bits, spacing_mm: Spacing) -> tuple[Bits, Bits]:
+def close_notches(lungs: Lungs, spacing_mm: Spacing) -> Lungs:
     """Close gaps narrower than CLOSE_MM in each slice, never into the other lung."""
+    right, left = lungs
     shape = masks.disc(CLOSE_MM, spacing_mm)
     right_closed = masks.close_slices(right, shape) & ~left
     return right_closed, masks.close_slices(left, shape) & ~right_closed
 
 
-def fill_gaps(right: Bits, left: Bits, spacing_mm: Spacing, keep_consolidation: bool = True) -> tuple[Bits, Bits]:
+def fill_gaps(lungs: Lungs, aside: Bits, middle: int, spacing_mm: Spacing) -> Lungs:
     """Fill holes, and pockets between a lung and the hull of both, that are vessel or lesion.
 
-    Without `keep_consolidation` only holes up to SMALL_MM2, which are vessels. Gaps at a chord of the hull
-    that leads from one lung to the other are mediastinum. Large gaps over tissue in the lower lungs are
+    Gaps at a chord of the hull that leads from one lung to the other are mediastinum, but for their parts
+    within `aside`. So is what reaches across the midline. Large gaps over tissue in the lower lungs are
     diaphragm.
     """
-    inside, chords = masks.hull(right, left)
-    gaps = masks.find_pieces(inside & ~(right | left))
-    if not len(gaps):
-        return right, left
-    cross = np.ones(2, np.int32)
-    mediastinal = gaps.count_inside(masks.dilate(chords, cross)) > 0
-    hole = gaps.count_inside(masks.fill_holes(right) | masks.fill_holes(left)) == gaps.area
-    area_mm2 = gaps.area * spacing_mm[1] * spacing_mm[2]
-    sized = (area_mm2 >= POCKET_MM2[0]) & (area_mm2 <= POCKET_MM2[1])
-    wanted = hole | sized if keep_consolidation else hole & (area_mm2 <= SMALL_MM2)
-    lesion = _without_domes(gaps, wanted & ~mediastinal, hole, right | left, spacing_mm)
-    near = np.array([2, 1, 0], np.int32)  # a diamond: who adjoins more of the gap
+    inside, chords = masks.hull(*lungs)
+    medial = masks.dilate(chords & ~aside, np.ones(2, np.int32))
+    empty = inside & ~(lungs[0] | lungs[1])
+    across = ACROSS_MM / spacing_mm[2]
+    ends = (beside(empty.shape, middle - across, left=False), beside(empty.shape, middle + across, left=True))
+    for where in (~aside, aside):
+        gaps = masks.find_pieces(empty & where)
+        if not len(gaps):
+            continue
+        right, left = lungs
+        crossing = np.logical_and(*(gaps.count_inside(end) > 0 for end in ends))
+        mediastinal = crossing | (gaps.count_inside(medial) > 0)
+        hole = gaps.count_inside(masks.fill_holes(right) | masks.fill_holes(left)) == gaps.area
+        area_mm2 = gaps.area * spacing_mm[1] * spacing_mm[2]
+        sized = (area_mm2 >= POCKET_MM2[0]) & (area_mm2 <= POCKET_MM2[1])
+        wanted = (hole | sized) & ~mediastinal
+        lungs = _share_out(gaps, _without_domes(gaps, wanted, hole, right | left, spacing_mm), lungs)
+    return lungs
+
+
+def _share_out(gaps: Pieces, chosen: NDArray[np.bool_], lungs: Lungs) -> Lungs:
+    """The lungs with the chosen gaps, each added to the lung that adjoins more of it."""
+    right, left = lungs
+    near = np.array([2, 1, 0], np.int32)  # a diamond
     right_side = gaps.count_inside(masks.dilate(right, near)) >= gaps.count_inside(masks.dilate(left, near))
-    return right | gaps.paint(lesion & right_side), left | gaps.paint(lesion & ~right_side)
+    return right | gaps.paint(chosen & right_side), left | gaps.paint(chosen & ~right_side)
+
+
+def add_crescents(before: Lungs, lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing) -> Lungs:
+    """The lungs with what lies between the lesions that were just filled and the chest wall, within `room`."""
+    right, left = lungs
+    fresh = (right | left) & ~(before[0] | before[1])
+    pockets = masks.open_slices(fresh, masks.disc(LESION_CORE_MM, spacing_mm))
+    if not masks.count(pockets).any():
+        return lungs
+    near = masks.dilate(pockets, masks.disc(CRESCENT_MM, spacing_mm)) & room
+    inside, _ = masks.hull(right, left)
+    crescents = raised_hull(right | left, spacing_mm) & near & ~inside
+    of_right = beside(right.shape, middle, left=False)
+    return right | crescents & of_right, left | crescents & ~of_right
 
 
 def _without_domes(

@@ -26,7 +26,7 @@ FLAG_MEANINGS = {
     "lesion_outside_lung": "The expert's mask reaches beyond the lung mask, which was extended by it.",
 }
 INFORMING_FLAGS = ("hu_floor", "lesion_outside_lung")  # they tell of the input and cast no doubt on the figures
-SCORING = 2  # raised whenever masks or numbers change for the same voxels, so that old scores are made anew
+SCORING = 3  # raised whenever masks or numbers change for the same voxels, so that old scores are made anew
 
 
 @dataclass(frozen=True)

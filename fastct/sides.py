@@ -14,9 +14,10 @@ VALLEY_MM = 40.0  # the midline is looked for this far from the middle of the bo
 CENTRE_WEIGHT = 0.25  # of the profile's peak: what a midline at that distance pays
 SPLIT_MM = 45.0  # half width of the corridor in which touching lungs are cut apart
 SPAN_MM2 = 600.0  # area on both sides of the midline that asks for a cut
-SPAN_SHARE = 0.1  # of the piece that must lie on its smaller side
+SPAN_SHARE = 0.05  # of the piece that must lie on its smaller side
 DRIFT_HU_PER_MM = 0.5  # what the cut pays in each row for its distance from the midline
 OVERLAP = 0.3  # share of a piece that must lie over (or under) lung already found
+SURE_MM = 30.0  # a piece centred this far from the midline is of that side, whatever it overlaps
 START_MM2 = 500.0  # smallest piece of the slice from which the walk starts
 
 
@@ -74,10 +75,12 @@ def cut_apart(hu: NDArray[np.int16], lung: Bits, middle: int, spacing_mm: Spacin
 def walk_sides(pieces: Pieces, wanted: NDArray[np.bool_], middle: int, spacing_mm: Spacing) -> NDArray[np.int8]:
     """Side of each piece: 0 no lung, 1 right, 2 left.
 
-    The walk starts in the slice that holds most, where the midline tells the sides, and goes up and down by
-    overlap with what it has found.
+    The walk starts in the slice that holds most, where the midline tells the sides, and goes up and down, twice,
+    by overlap with what it has found; where a piece lies near the midline, that tells its side, too.
     """
     side = [0] * len(pieces)
+    aside_mm = (pieces.middle_x - middle) * spacing_mm[2]
+    sure = np.select([aside_mm < -SURE_MM, aside_mm > SURE_MM], [1, 2], 0).tolist()
     if not wanted.any():
         return np.array(side, np.int8)
     slices, at, least = pieces.shape[0], pieces.slice_index, (OVERLAP * pieces.area).tolist()
@@ -92,13 +95,14 @@ def walk_sides(pieces: Pieces, wanted: NDArray[np.bool_], middle: int, spacing_m
     for upper, lower, pixels in pairs[wanted[pairs[:, 0]] & wanted[pairs[:, 1]]].tolist():
         before[0].setdefault(upper, []).append((lower, pixels))
         before[1].setdefault(lower, []).append((upper, pixels))
-    of_slice = np.split(np.arange(len(side)), np.searchsorted(at, np.arange(1, slices)))
-    for steps, neighbours in zip((range(start + 1, slices), range(start - 1, -1, -1)), before, strict=True):
-        for z in steps:
-            for piece in of_slice[z].tolist():
+    of_slice = [found.tolist() for found in np.split(np.arange(len(side)), np.searchsorted(at, np.arange(1, slices)))]
+    # The second round takes what only the slices walked later lead to: lung behind a lesion.
+    for first, last in ((start, start), (-1, slices)):
+        for steps, neighbours in zip((range(first + 1, slices), range(last - 1, -1, -1)), before, strict=True):
+            for piece in (piece for z in steps for piece in of_slice[z] if not side[piece]):
                 over = [0, 0, 0]
                 for other, pixels in neighbours.get(piece, ()):
                     over[side[other]] += pixels
                 if over[1] + over[2] > least[piece]:
-                    side[piece] = 1 if over[1] >= over[2] else 2
+                    side[piece] = sure[piece] or (1 if over[1] >= over[2] else 2)
     return np.array(side, np.int8)

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted import plant
 
 from fastct.errors import ArrayError
 from fastct.geometry import Geometry
+from fastct.kernels import masks
 from fastct.lungs import LungOptions, lung_box, lung_mask, segment_lungs, slice_areas_mm2
+from fastct.wall import raised_hull
 
 SPACING_MM = (9.0, 2.0, 2.0)
 SHAPE = (24, 160, 192)
@@ -169,6 +172,51 @@ def test_pleural_consolidation_is_kept_unless_told_otherwise():
     assert_true(kept)
 
 
+@pytest.mark.parametrize(("share", "least"), [(0.15, 0.965), (0.3, 0.95), (0.5, 0.93)])
+def test_lungs_half_of_whose_disease_is_solid(share, least):
+    sick = plant(CHEST, TRUTH > 0, SPACING_MM, share, seed=3)
+    labels = lung_mask(sick.hu, GEOMETRY)
+    assert dice(labels > 0, TRUTH > 0) > least
+    assert not ((labels > 0) & (3 - labels == TRUTH)).any(), "no voxel of one lung in the other"
+    left_out = segment_lungs(sick.hu, GEOMETRY, LungOptions(keep_consolidation=False)).labels
+    assert (labels > 0)[sick.lesion].mean() > (left_out > 0)[sick.lesion].mean() + 0.2
+
+
+def test_a_lesion_at_the_wall_does_not_straighten_the_wall():
+    y, x = np.indices((100, 128))
+    slices = [((y - 50) / (30 + z)) ** 2 + ((x - 60) / (40 + z)) ** 2 < 1 for z in range(9)]
+    dented = np.stack([one & (x < 80 + 40 * (z not in (3, 4, 5))) for z, one in enumerate(slices)])
+    bits = masks.pack_label(dented.astype(np.uint8))
+    raised = np.zeros(dented.shape, np.uint8)
+    masks.unpack_label(raised_hull(bits, (9.0, 2.0, 2.0)), 1, raised)
+    for z, (whole, found) in enumerate(zip(slices, raised > 0, strict=True)):
+        assert (whole & ~found).sum() < 0.01 * whole.sum(), f"slice {z} has its wall again"
+        assert (found & ~whole).sum() < 0.04 * whole.sum(), f"slice {z} is hardly larger than it was"
+    hu = CHEST.copy()
+    lesion = ellipsoid((110, 0, -135), (16, 45, 30)) & (TRUTH == 1)
+    hu[lesion] = 40
+    assert (lung_mask(hu, GEOMETRY)[lesion] == 1).mean() > 0.92
+
+
+def test_lung_behind_a_lesion_is_found_from_the_other_side():
+    hu = CHEST.copy()
+    z, y, _ = grid()
+    wall = (TRUTH == 2) & (((z > 60) & (z < 75)) | ((z > 60) & (z < 150) & (np.abs(y - 20) < 8)))
+    hu[wall] = 40
+    labels = lung_mask(hu, GEOMETRY)
+    behind = (TRUTH == 2) & (z > 75) & (z < 150) & (y > 30)
+    assert (labels[behind] == 2).mean() > 0.95
+
+
+def test_nothing_is_filled_across_the_midline():
+    hu = CHEST.copy()
+    z, _, x = grid()
+    sick = (TRUTH > 0) & (np.abs(x) > 45) & (z > 100)
+    hu[sick & (np.random.default_rng(4).random(SHAPE) < 0.3)] = 40
+    labels = lung_mask(hu, GEOMETRY)
+    assert not labels[(np.abs(x) < 8) & (TRUTH == 0)].any()
+
+
 @pytest.mark.parametrize("fill", [-3024, -1000, -500, 40, 3000])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 64, 1), (5, 1, 64), (1, 100, 100), (6, 70, 130)])
 def test_no_lungs_at_all(shape, fill):
@@ -228,6 +276,25 @@ def test_real_contours(real_data, case):
     x = np.arange(hu.shape[2])
     for side, of_side in ((1, x < middle - 40), (2, x > middle + 40)):
         assert dice((labels == side)[..., of_side], expert[..., of_side]) > 0.965
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("share", "least"), [(0.15, 0.965), (0.3, 0.95), (0.5, 0.93)])
+def test_disease_planted_into_real_lungs(real_data, share, least):
+    found = []
+    for case in ("000", "001", "007"):
+        hu, geometry = read(real_data / f"ct/lctsc_{case}.nii.gz")
+        expert = read(real_data / f"ct/lctsc_{case}_lung.nii.gz")[0] > 0
+        for seed in range(3):
+            sick = plant(hu, expert, geometry.spacing_mm, share, seed)
+            labels = lung_mask(sick.hu, geometry) > 0
+            overlap = (labels & expert).sum()
+            found.append((dice(labels, expert), overlap / labels.sum(), overlap / expert.sum()))
+    scores, precision, recall = np.array(found).T
+    assert scores.mean() >= least
+    assert scores.min() >= least - 0.02
+    assert precision.mean() >= 0.97
+    assert recall.mean() >= 1 - 0.2 * share - 0.02
 
 
 @pytest.mark.real
