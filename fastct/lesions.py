@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastct.errors import ArrayError, OptionError
 from fastct.geometry import Geometry
 from fastct.kernels import masks
-from fastct.kernels.counts import count_lungs
+from fastct.kernels.counts import count_lungs, histogram
 from fastct.kernels.masks import Bits
 from fastct.opacity import opacity_mask
 from fastct.sides import beside
@@ -28,6 +28,7 @@ __all__ = [
 
 NOISE_FLOOR_PERCENT = 1.5  # what the opacity estimate finds in normal lungs: less counts as none
 GROUND_GLASS_HU = (-700, -130)  # mean densities of marked regions in MosMedData (doi:10.17816/DD46826, 2020)
+PROFILE_HU = (-1100, 3100)  # from air to metal: what lies beyond counts at the ends
 GROW_MM = 30.0  # lesion this near to a lung goes to it by distance, beyond by the midline
 CLASSES = ("CT-0", "CT-1", "CT-2", "CT-3", "CT-4")
 
@@ -142,14 +143,29 @@ def lesion_profile(
             f"they are {hu.shape}, {lesion.shape} and {lungs.shape}, the geometry {geometry.shape}",
             "Give arrays of the geometry's shape",
         )
-    values = hu[(lesion != 0) & (lungs != 0)]
     low, high = GROUND_GLASS_HU
+    counts = _hu_counts(hu, masks.pack_label(lesion) & masks.pack_label(lungs))
+    floors = np.arange(PROFILE_HU[0], PROFILE_HU[1])
+    voxels = int(counts.sum())
     return LesionProfile(
-        volume_ml=values.size * geometry.voxel_ml,
-        mean_hu=float(values.mean(dtype=np.float64)) if values.size else float("nan"),
-        ground_glass_percent=_percent(int(((values >= low) & (values <= high)).sum()), values.size),
-        consolidation_percent=_percent(int((values > high).sum()), values.size),
+        volume_ml=voxels * geometry.voxel_ml,
+        mean_hu=float(counts @ floors) / voxels if voxels else float("nan"),
+        ground_glass_percent=_percent(int(counts[(floors >= low) & (floors <= high)].sum()), voxels),
+        consolidation_percent=_percent(int(counts[floors > high].sum()), voxels),
     )
+
+
+def _hu_counts(hu: NDArray[np.int16], inside: Bits) -> NDArray[np.int64]:
+    """How many voxels of a mask have each HU of PROFILE_HU; those beyond count at its ends."""
+    box, held = masks.bounds(inside), np.flatnonzero(masks.count(inside))
+    if box is None:
+        return np.zeros(PROFILE_HU[1] - PROFILE_HU[0], np.int64)
+    slices = slice(held[0], held[-1] + 1)
+    part = hu[slices, box[0], masks.columns_of(box[1], hu.shape[2])]
+    mask = np.zeros(part.shape, np.uint8)
+    masks.unpack_label(inside[slices, *box], 1, mask)
+    counts: NDArray[np.int64] = histogram([np.clip(part, PROFILE_HU[0], PROFILE_HU[1] - 1)], [mask], *PROFILE_HU)[0]
+    return counts
 
 
 def extend_lungs(

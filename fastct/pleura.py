@@ -25,7 +25,8 @@ CRESCENT_MM = 20.0  # between a lesion's chord and the wall that it hides lies n
 SMALL_MM2 = 400.0  # a hole up to this size is lung wherever it lies
 DOME_TOP = 0.5  # diaphragm is looked for in this lower part of the lungs
 UNSUPPORTED = 0.6  # share without lung in the slice below that makes a gap a diaphragm's dome
-TAPER_MM, DOME_MM = 40.0, 18.0  # a dome shrinks to 1 / e within so many mm upwards, and is no higher than that
+TAPER_MM = 40.0  # a dome shrinks to 1 / e within so many mm upwards ...
+DOME_MM, POCKET_DOME_MM = 18.0, 45.0  # ... and is no higher than that: amid the lung, and at the chest wall
 LESION_CORE_MM = 3.0  # half thickness of what counts as lesion, not as vessel or notch
 # Share of the lungs drawn in: healthy lungs stay below the first; from the second on, disease is everywhere.
 LITTLE, MUCH = 0.02, 0.08
@@ -216,7 +217,7 @@ def _without_domes(
 ) -> NDArray[np.bool_]:
     """The wanted gaps less domes of the diaphragm: large gaps of the lower lungs that rest on no lung.
 
-    From below upwards. Above a dome lies a dome again if it shrinks (a hole), or in any case (a pocket).
+    From below upwards. Above a dome lies a dome again up to its height, a hole only while it shrinks.
     """
     lesion = wanted.copy()
     area_mm2 = gaps.area * spacing_mm[1] * spacing_mm[2]
@@ -235,7 +236,8 @@ def _without_domes(
             continue
         domes = under[(height_mm[under] > 0) & (shared > 0.5 * gaps.area[gap])]
         height = spacing_mm[0] + (height_mm[domes[0]] if len(domes) else 0.0)
-        ends = len(domes) and (area_mm2[gap] >= taper * area_mm2[domes[0]] or height > DOME_MM)
-        if not (hole[gap] and ends):
+        most_mm = DOME_MM if hole[gap] else POCKET_DOME_MM
+        ends = len(domes) and (height > most_mm or (hole[gap] and area_mm2[gap] >= taper * area_mm2[domes[0]]))
+        if not ends:
             height_mm[gap], lesion[gap] = height, False
     return lesion

@@ -39,6 +39,10 @@ COLUMNS = (
     "opacity_percent",
     "severity",
     "flags",
+    "lesion_mean_hu",
+    "lesion_ground_glass_percent",
+    "lesion_consolidation_percent",
+    "lesion_outside_ml",
 )
 READ_AT_ONCE = 1024  # records, so that memory does not grow with their number
 Row = dict[str, Any]

@@ -4,11 +4,12 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fastct.flags import FLAG_MEANINGS, INFORMING_FLAGS
 from fastct.lesions import NOISE_FLOOR_PERCENT
 from fastct.pictures import StudyPictures
 from fastct.records import read_listing
 from fastct.report import ReportFacts, render_report
-from fastct.scoring import FLAG_MEANINGS, INFORMING_FLAGS, PICTURES, picture_key
+from fastct.scoring import PICTURES, picture_key
 from fastct.storage import Storage, open_storage
 from fastct.store import Store, read_manifest
 

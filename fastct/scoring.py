@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct.geometry import Geometry
-from fastct.lesions import estimated_severity, extend_lungs, lesion_fraction, opacity_mask, severity
+from fastct.lesions import (
+    estimated_severity,
+    extend_lungs,
+    lesion_fraction,
+    lesion_profile,
+    opacity_mask,
+    severity,
+)
 from fastct.lungs import segment_lungs
 from fastct.options import fingerprint
 from fastct.pictures import study_pictures
@@ -17,16 +24,7 @@ from fastct.storage import WORK, Place, Storage, open_storage
 from fastct.store import Study, holds
 
 PICTURES = f"{WORK}/pictures"
-FLAG_MEANINGS = {
-    "lung_empty": "No lung was found.",
-    "lung_small": "Both lungs together are smaller than an adult's.",
-    "side_small": "One lung is far smaller than the other.",
-    "lung_cut": "A lung reaches the first or the last slice: part of it was not scanned.",
-    "hu_floor": "The darkest voxel is not that of air: padding, or HU that are not calibrated.",
-    "lesion_outside_lung": "The expert's mask reaches beyond the lung mask, which was extended by it.",
-}
-INFORMING_FLAGS = ("hu_floor", "lesion_outside_lung")  # they tell of the input and cast no doubt on the figures
-SCORING = 3  # raised whenever masks or numbers change for the same voxels, so that old scores are made anew
+SCORING = 4  # raised whenever masks or numbers change for the same voxels, so that old scores are made anew
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def score_study(task: ScoreTask) -> Record:
     lungs, flags = found.labels, list(found.flags)
     opacity = opacity_mask(hu, lungs, geometry)
     opacity_percent = lesion_fraction(opacity, lungs).percent
-    lesion = study.lesion if by_expert else opacity
+    lesion, outside = (study.lesion if by_expert else opacity), 0
     if by_expert:
         lungs, outside = extend_lungs(lungs, lesion, geometry)
         flags += ["lesion_outside_lung"] if outside else []
@@ -86,7 +84,7 @@ def score_study(task: ScoreTask) -> Record:
     written = write_labels(storage, study, labels, {"lung": "fastct", "lesion": source})
     pictures = study_pictures(hu, lungs, lesion, geometry)
     storage.write(picture_key(task.study_id), pictures.to_json().encode())
-    row = _row(lungs, lesion, geometry, by_expert)
+    row = {**_row(lungs, lesion, geometry, by_expert), **_profile(hu, lungs, lesion, geometry)}
     return replace(
         record,
         status="done",
@@ -99,6 +97,7 @@ def score_study(task: ScoreTask) -> Record:
             **row,
             "lesion_source": source,
             "opacity_percent": opacity_percent,
+            "lesion_outside_ml": outside * geometry.voxel_ml,
             "flags": ";".join(flags),
         },
     )
@@ -116,4 +115,13 @@ def _row(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry
         "lesion_percent_left": fraction.percent_left,
         "lesion_percent_max": fraction.percent_max,
         "severity": (severity if by_expert else estimated_severity)(fraction.percent),
+    }
+
+
+def _profile(hu: NDArray[np.int16], lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry) -> Row:
+    profile = lesion_profile(hu, lesion, lungs, geometry)
+    return {
+        "lesion_mean_hu": profile.mean_hu if profile.volume_ml else "",
+        "lesion_ground_glass_percent": profile.ground_glass_percent,
+        "lesion_consolidation_percent": profile.consolidation_percent,
     }

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from planted import plant
 
 from fastct.errors import ArrayError
+from fastct.flags import FLAG_MEANINGS, INFORMING_FLAGS
 from fastct.geometry import Geometry
 from fastct.kernels import masks
 from fastct.lungs import LungOptions, lung_box, lung_mask, segment_lungs, slice_areas_mm2
@@ -215,6 +216,24 @@ def test_nothing_is_filled_across_the_midline():
     hu[sick & (np.random.default_rng(4).random(SHAPE) < 0.3)] = 40
     labels = lung_mask(hu, GEOMETRY)
     assert not labels[(np.abs(x) < 8) & (TRUTH == 0)].any()
+
+
+def test_every_flag_is_raised_somewhere_and_means_something():
+    merged = CHEST.copy()
+    _, y, x = grid()
+    merged[(np.abs(x) < 60) & (np.abs(y) < 50)] = -850
+    half = CHEST.copy()
+    half[TRUTH == 1] = 30
+    small = Geometry(SHAPE, AFFINE * [[0.4], [0.4], [0.4], [1.0]])
+    raised = {
+        *segment_lungs(np.full(SHAPE, -3024, np.int16), GEOMETRY).flags,
+        *segment_lungs(CHEST[8:16], Geometry((8, *SHAPE[1:]), AFFINE)).flags,
+        *segment_lungs(half, GEOMETRY).flags,
+        *segment_lungs(merged, GEOMETRY).flags,
+        *segment_lungs(CHEST, small).flags,
+    }
+    assert raised == set(FLAG_MEANINGS) - {"lesion_outside_lung"}
+    assert set(INFORMING_FLAGS) < set(FLAG_MEANINGS)
 
 
 @pytest.mark.parametrize("fill", [-3024, -1000, -500, 40, 3000])
