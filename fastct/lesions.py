@@ -144,7 +144,7 @@ def lesion_profile(
             "Give arrays of the geometry's shape",
         )
     low, high = GROUND_GLASS_HU
-    counts = _hu_counts(hu, masks.pack_label(lesion) & masks.pack_label(lungs))
+    counts = _hu_counts(hu, lesion, lungs)
     floors = np.arange(PROFILE_HU[0], PROFILE_HU[1])
     voxels = int(counts.sum())
     return LesionProfile(
@@ -155,16 +155,16 @@ def lesion_profile(
     )
 
 
-def _hu_counts(hu: NDArray[np.int16], inside: Bits) -> NDArray[np.int64]:
-    """How many voxels of a mask have each HU of PROFILE_HU; those beyond count at its ends."""
+def _hu_counts(hu: NDArray[np.int16], lesion: NDArray[np.uint8], lungs: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How many voxels of a lesion inside the lungs have each HU of PROFILE_HU; those beyond count at its ends."""
+    inside = masks.pack_label(lesion)
     box, held = masks.bounds(inside), np.flatnonzero(masks.count(inside))
     if box is None:
         return np.zeros(PROFILE_HU[1] - PROFILE_HU[0], np.int64)
-    slices = slice(held[0], held[-1] + 1)
-    part = hu[slices, box[0], masks.columns_of(box[1], hu.shape[2])]
-    mask = np.zeros(part.shape, np.uint8)
-    masks.unpack_label(inside[slices, *box], 1, mask)
-    counts: NDArray[np.int64] = histogram([np.clip(part, PROFILE_HU[0], PROFILE_HU[1] - 1)], [mask], *PROFILE_HU)[0]
+    part = slice(held[0], held[-1] + 1), box[0], masks.columns_of(box[1], hu.shape[2])
+    mask = (lesion[part] != 0) & (lungs[part] != 0)
+    clipped = np.clip(hu[part], PROFILE_HU[0], PROFILE_HU[1] - 1)
+    counts: NDArray[np.int64] = histogram([clipped], [mask.view(np.uint8)], *PROFILE_HU)[0]
     return counts
 
 

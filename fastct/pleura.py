@@ -98,8 +98,9 @@ def _draw_in(lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing, limits:
 
 
 def _aside(mask: Bits, middle: int, pixels: float) -> Bits:
-    """Bit mask of all columns farther than so many pixels from the midline."""
-    return beside(mask.shape, middle - pixels, left=False) | beside(mask.shape, middle + pixels, left=True)
+    """One row of words: all columns farther than so many pixels from the midline."""
+    row = mask.shape[2:]
+    return beside(row, middle - pixels, left=False) | beside(row, middle + pixels, left=True)
 
 
 def bridge_slices(side: Bits, room: Bits, beyond: Bits, spacing_mm: Spacing) -> Bits:
@@ -109,7 +110,9 @@ def bridge_slices(side: Bits, room: Bits, beyond: Bits, spacing_mm: Spacing) -> 
     From there it is followed to the slices above and below.
     """
     below, above = (np.bitwise_or.accumulate(side[::step], axis=0)[::step] for step in (1, -1))
-    gaps = below & above & ~side & room
+    gaps = below
+    gaps &= above
+    gaps &= ~side & room
     cores = masks.erode(gaps, masks.disc(BRIDGE_CORE_MM, spacing_mm))
     if not masks.count(cores & beyond).any():
         return side
@@ -171,23 +174,25 @@ def fill_gaps(lungs: Lungs, aside: Bits, middle: int, spacing_mm: Spacing) -> Lu
     diaphragm.
     """
     inside, chords = masks.hull(*lungs)
+    drawn = lungs[0] | lungs[1]
+    inside &= ~drawn
     medial = masks.dilate(chords & ~aside, np.ones(2, np.int32))
-    empty = inside & ~(lungs[0] | lungs[1])
+    enclosed = (masks.fill_holes(lungs[0]) | masks.fill_holes(lungs[1])) & inside
     across = ACROSS_MM / spacing_mm[2]
-    ends = (beside(empty.shape, middle - across, left=False), beside(empty.shape, middle + across, left=True))
-    for where in (~aside, aside):
-        gaps = masks.find_pieces(empty & where)
+    filled = lungs
+    for empty in (inside & ~aside, inside & aside):
+        gaps = masks.find_pieces(empty)
         if not len(gaps):
             continue
-        right, left = lungs
-        crossing = np.logical_and(*(gaps.count_inside(end) > 0 for end in ends))
-        mediastinal = crossing | (gaps.count_inside(medial) > 0)
-        hole = gaps.count_inside(masks.fill_holes(right) | masks.fill_holes(left)) == gaps.area
+        x_from, x_to = gaps.box[:, 2:].T
+        mediastinal = (x_from < middle - across) & (x_to > middle + across)
+        mediastinal |= gaps.count_inside(medial) > 0
+        hole = gaps.count_inside(enclosed) == gaps.area
         area_mm2 = gaps.area * spacing_mm[1] * spacing_mm[2]
         sized = (area_mm2 >= POCKET_MM2[0]) & (area_mm2 <= POCKET_MM2[1])
-        wanted = (hole | sized) & ~mediastinal
-        lungs = _share_out(gaps, _without_domes(gaps, wanted, hole, right | left, spacing_mm), lungs)
-    return lungs
+        lesion = _without_domes(gaps, (hole | sized) & ~mediastinal, hole, drawn, spacing_mm)
+        filled = _share_out(gaps, lesion, filled)
+    return filled
 
 
 def _share_out(gaps: Pieces, chosen: NDArray[np.bool_], lungs: Lungs) -> Lungs:
@@ -203,13 +208,17 @@ def add_crescents(before: Lungs, lungs: Lungs, room: Bits, middle: int, spacing_
     right, left = lungs
     fresh = (right | left) & ~(before[0] | before[1])
     pockets = masks.open_slices(fresh, masks.disc(LESION_CORE_MM, spacing_mm))
-    if not masks.count(pockets).any():
+    held = np.flatnonzero(masks.count(pockets))
+    if not len(held):
         return lungs
-    near = masks.dilate(pockets, masks.disc(CRESCENT_MM, spacing_mm)) & room
-    inside, _ = masks.hull(right, left)
-    crescents = raised_hull(right | left, spacing_mm) & near & ~inside
-    of_right = beside(right.shape, middle, left=False)
-    return right | crescents & of_right, left | crescents & ~of_right
+    part = slice(held[0], held[-1] + 1)
+    near = masks.dilate(pockets[part], masks.disc(CRESCENT_MM, spacing_mm)) & room[part]
+    crescents = raised_hull(right | left, spacing_mm, part) & near
+    crescents &= ~masks.hull(right[part], left[part])[0]
+    of_right = beside(right.shape[2:], middle, left=False)
+    right[part] |= crescents & of_right
+    left[part] |= crescents & ~of_right
+    return right, left
 
 
 def _without_domes(
@@ -224,12 +233,15 @@ def _without_domes(
     held = masks.count(lung)
     filled = np.flatnonzero(held)
     top = filled[0] + DOME_TOP * (filled[-1] - filled[0])
+    looked_at = np.flatnonzero(wanted & (area_mm2 > SMALL_MM2) & (gaps.slice_index < top))
+    if not len(looked_at):
+        return lesion
     below = np.zeros_like(lung)
     below[1:] = lung[:-1]
     rests = gaps.count_inside(below)
     upper, lower, pixels = gaps.overlaps().T
     height_mm, taper = np.zeros(len(gaps)), np.exp(-spacing_mm[0] / TAPER_MM)
-    for gap in np.flatnonzero(wanted & (area_mm2 > SMALL_MM2) & (gaps.slice_index < top)):
+    for gap in looked_at:
         under, shared = lower[upper == gap], pixels[upper == gap]
         z, supported = gaps.slice_index[gap], rests[gap] + shared[lesion[under]].sum()
         if z and held[z - 1] and supported >= (1 - UNSUPPORTED) * gaps.area[gap]:

@@ -11,18 +11,19 @@ Spacing = tuple[float, float, float]
 DIRECTIONS = 32  # a polygon of so many sides leaves a chest's outline by no more than 1 mm
 UNITS_PER_MM = 1024  # heights are whole numbers, so that every machine draws the same outline
 REACH_MM = 45.0  # slices this far below and above tell where the wall runs between them
+EVERY = slice(None)
 STEP_MM = 8.0  # thin slices are looked at in steps of this
 
 
-def raised_hull(lung: Bits, spacing_mm: Spacing) -> Bits:
+def raised_hull(lung: Bits, spacing_mm: Spacing, slices: slice = EVERY) -> Bits:
     """Convex outline of the lungs in each slice, raised to where lines lead from slices below to slices above.
 
     A lesion at the wall makes the outline of its slices a chord; the chest is an arch there, which the slices
-    without that lesion still show.
+    without that lesion still show. Only `slices` are drawn.
     """
     directions = _directions(spacing_mm)
     heights = masks.heights(lung, directions)
-    return masks.draw_convex(_raise(heights, spacing_mm[0]), directions, lung)
+    return masks.draw_convex(_raise(heights, spacing_mm[0])[slices], directions, lung[slices])
 
 
 def _directions(spacing_mm: Spacing) -> NDArray[np.int32]:
