@@ -64,8 +64,9 @@ def convert_study(task: ConvertTask) -> Record:
     if before != _states(source):
         raise FileError(source.path, "it changed while it was read", "Run the same command again")
     published = study_files(source.study_id, read.volume, read.lesion, task.options)
-    with ThreadPoolExecutor(1) as disk:  # whose answers are waited for while this thread hashes
-        publishing = disk.submit(storage.publish, study_folder(source.study_id), published)
+    commit = storage.stage(study_folder(source.study_id), published)
+    with ThreadPoolExecutor(1) as disk:  # which is waited for while this thread hashes
+        publishing = disk.submit(commit)
         record = Record(
             study_id=source.study_id,
             category=source.category,

@@ -6,6 +6,7 @@ import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from types import TracebackType
 from typing import TypeVar
@@ -179,6 +180,13 @@ class Storage(ABC):
         StoreError
             If it cannot be written.
         """
+
+    def stage(self, folder: str, files: Mapping[str, Bytes]) -> Callable[[], None]:
+        """Begin to publish, with what wants a processor; what it returns waits for the disk, and ends it.
+
+        That may be called by another thread, and raises as `publish` does; the files stay unchanged until then.
+        """
+        return partial(self.publish, folder, files)
 
     @abstractmethod
     def remove(self, key: str) -> None:

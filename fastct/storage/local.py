@@ -8,8 +8,11 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from io import FileIO
+from pathlib import Path, PurePosixPath
 
 from fastct.errors import StoreError
 from fastct.storage.interface import CLAIMS, STAGING, ByteRange, Bytes, Claim, Status, Storage
@@ -152,17 +155,34 @@ class LocalStorage(Storage):
 
     def publish(self, folder: str, files: Mapping[str, Bytes]) -> None:
         """Put a whole folder of files in place at once; when that fails, what was there before stays."""
+        self.stage(folder, files)()
+
+    def stage(self, folder: str, files: Mapping[str, Bytes]) -> Callable[[], None]:
+        """Write the files to a staged folder; what this returns syncs them, and moves the folder in."""
         final, staged = self.path(folder), self._staged()
+        opened = ExitStack()
         try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            folders = {staged}
-            for key, payload in files.items():
-                target = staged / key
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _write_durably(target, payload)
-                folders.update(parent for parent in target.parents if staged in (parent, *parent.parents))
+            for parent in (final.parent, staged.parent):
+                parent.mkdir(parents=True, exist_ok=True)
+            folders = [staged / inner for inner in _folders_of(files)]
             for inner in folders:
-                _sync(inner)
+                inner.mkdir()
+            written = [opened.enter_context(_written(staged / key, payload)) for key, payload in files.items()]
+        except OSError as error:
+            opened.close()
+            shutil.rmtree(staged, ignore_errors=True)
+            raise _unwritable(final, error) from error
+        return partial(self._commit, opened, [file.fileno() for file in written], folders, final)
+
+    def _commit(self, opened: ExitStack, written: Sequence[int], folders: Sequence[Path], final: Path) -> None:
+        """Sync all that is staged, then move it in."""
+        staged = folders[0]
+        try:
+            with opened:
+                for descriptor in written:
+                    os.fsync(descriptor)
+            for folder in folders:
+                _sync(folder)
             self._move_in(staged, final)
             _sync(final.parent)
         except OSError as error:
@@ -294,11 +314,26 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _write_durably(path: Path, payload: Bytes) -> None:
-    with path.open("xb", buffering=0) as file:
+def _folders_of(keys: Iterable[str]) -> list[str]:
+    """The folders that the keys lie in, each after the one that it lies in itself; first the root, "."."""
+    return sorted({str(parent) for key in keys for parent in PurePosixPath(key).parents})
+
+
+def _written(path: Path, payload: Bytes) -> FileIO:
+    """A new file that holds the payload, still open."""
+    file = path.open("xb", buffering=0)
+    try:
         rest = memoryview(payload)
         while rest:
             rest = rest[file.write(rest) :]
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _write_durably(path: Path, payload: Bytes) -> None:
+    with _written(path, payload) as file:
         os.fsync(file.fileno())
 
 
