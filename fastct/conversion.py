@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from fastct.mosmed import Study as Source
 from fastct.nifti import Source as Loaded
 from fastct.nifti import Volume, load_source, mask_of, read_nifti_bytes, source_state
 from fastct.options import ConvertOptions, fingerprint
-from fastct.publish import checksums, convert_settings, study_files
+from fastct.publish import Sums, convert_settings, study_files
 from fastct.records import Record, Row, known_record
 from fastct.storage import Place, Storage, open_storage
 from fastct.store import IMAGE, SHARD, holds, study_folder
@@ -40,14 +40,6 @@ class ConvertTask:
         return self.source.size_bytes
 
 
-class _Read(NamedTuple):
-    """The files of a study, by role, and what they hold."""
-
-    files: dict[str, Loaded]
-    volume: Volume
-    lesion: NDArray[np.uint8] | None
-
-
 def convert_study(task: ConvertTask) -> Record:
     """Read a study, publish it in the store, and return its record.
 
@@ -60,42 +52,45 @@ def convert_study(task: ConvertTask) -> Record:
     """
     source, storage = task.source, open_storage(task.store)
     before = _states(source)
-    read = _read(source, task.options.limit_bytes)
-    if before != _states(source):
-        raise FileError(source.path, "it changed while it was read", "Run the same command again")
-    published = study_files(source.study_id, read.volume, read.lesion, task.options)
-    commit = storage.stage(study_folder(source.study_id), published)
-    with ThreadPoolExecutor(1) as disk:  # which is waited for while this thread hashes
-        publishing = disk.submit(commit)
-        record = Record(
-            study_id=source.study_id,
-            category=source.category,
-            status="converted",
-            source=source.source,
-            source_files={name: {**before[name], "sha256": file.sha256()} for name, file in read.files.items()},
-            converted=fingerprint(convert_settings(task.options)),
-            keys=checksums(published),
-            notes=read.volume.notes,
-            row=_row(read.volume, "" if read.lesion is None else "mask"),
-        )
+    files = _load(source, task.options.limit_bytes)
+    with ThreadPoolExecutor(1) as aside:  # hashes while this thread inflates and codes, then waits for the disk
+        hashes = {name: aside.submit(file.sha256) for name, file in files.items()}
+        volume, lesion = _read(source, files, task.options.limit_bytes)
+        if before != _states(source):
+            raise FileError(source.path, "it changed while it was read", "Run the same command again")
+        sums: Sums = {}
+        pieces = study_files(source.study_id, volume, lesion, task.options, sums)
+        publishing = aside.submit(storage.stage(study_folder(source.study_id), pieces))
+        row = _row(volume, "" if lesion is None else "mask")
         publishing.result()
-    if read.lesion is not None:
-        shard = published[f"labels/lesion/{IMAGE}/{SHARD}"]
-        write_foreground(storage, source.study_id, "lesion", read.lesion, shard)
-    return record
+    if lesion is not None:
+        write_foreground(storage, source.study_id, "lesion", lesion, sums[f"labels/lesion/{IMAGE}/{SHARD}"])
+    return Record(
+        study_id=source.study_id,
+        category=source.category,
+        status="converted",
+        source=source.source,
+        source_files={name: {**before[name], "sha256": hashed.result()} for name, hashed in hashes.items()},
+        converted=fingerprint(convert_settings(task.options)),
+        keys=sums,
+        notes=volume.notes,
+        row=row,
+    )
 
 
-def _read(source: Source, limit_bytes: int) -> _Read:
-    """Each file from the disk once, for its voxels and for its hash."""
-    files = {name: load_source(path, limit_bytes=limit_bytes, use=name) for name, path in _paths(source).items()}
-    volumes = {
+def _load(source: Source, limit_bytes: int) -> dict[str, Loaded]:
+    """The study's files by role, each read once: for its voxels and for its hash."""
+    return {name: load_source(path, limit_bytes=limit_bytes, use=name) for name, path in _paths(source).items()}
+
+
+def _read(source: Source, files: Mapping[str, Loaded], limit_bytes: int) -> tuple[Volume, NDArray[np.uint8] | None]:
+    """The volume, and the mask where there is one; they lie in this thread's kept memory."""
+    found = {
         name: read_nifti_bytes(file.raw, file.name, image=file.image, limit_bytes=limit_bytes, use=f"{name}, inflated")
         for name, file in files.items()
     }
-    volume, lesion = volumes["volume"], None
-    if source.mask_path:
-        lesion = mask_of(volumes["mask"], source.mask_path, volume.geometry)
-    return _Read(files, volume, lesion)
+    volume = found["volume"]
+    return volume, mask_of(found["mask"], source.mask_path, volume.geometry) if source.mask_path else None
 
 
 def is_converted(task: ConvertTask, storage: Storage) -> bool:

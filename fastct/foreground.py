@@ -122,9 +122,9 @@ def mark_of(shard: BytesLike) -> Mark:
     return as_bytes(shard).size, crc32c(shard)
 
 
-def write_foreground(storage: Storage, study_id: str, label: str, mask: NDArray[np.uint8], shard: BytesLike) -> None:
-    """Keep the foreground of a label whose shard was written."""
-    storage.write(foreground_key(label, study_id), as_file(foreground_of(mask), mark_of(shard)))
+def write_foreground(storage: Storage, study_id: str, label: str, mask: NDArray[np.uint8], mark: Mark) -> None:
+    """Keep the foreground of a label whose shard, of that mark, was written."""
+    storage.write(foreground_key(label, study_id), as_file(foreground_of(mask), mark))
 
 
 def check_foreground(storage: Storage, study_id: str, label: str, shard: BytesLike) -> str:

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -21,6 +21,7 @@ from fastct.store import IMAGE, MANIFEST, ROOT, SCHEMA, SHARD, STUDIES, Study
 EXTENSIONS_KEPT_BYTES = 1 << 20  # of header extensions, which stand in the study's metadata; CTs carry a few KB
 AIR_HU = -1024  # fill value of images: what a reader sees where there is nothing
 Files = dict[str, Bytes]
+Sums = dict[str, tuple[int, int]]  # size and CRC-32C of files, by key
 
 
 def convert_settings(options: ConvertOptions) -> dict[str, Any]:
@@ -43,8 +44,13 @@ def create_store(storage: Storage, settings: Mapping[str, Any]) -> None:
         storage.write(f"{STUDIES}/{ROOT}", as_json(ome.group({})))
 
 
-def study_files(study_id: str, volume: Volume, lesion: NDArray[np.uint8] | None, options: ConvertOptions) -> Files:
-    """All files of a converted study, by key inside its group, until this thread makes those of the next study.
+def study_files(
+    study_id: str, volume: Volume, lesion: NDArray[np.uint8] | None, options: ConvertOptions, sums: Sums
+) -> Iterator[tuple[str, Bytes]]:
+    """The files of a converted study in pieces, by key inside its group, each made when it is asked for.
+
+    Pieces of one file follow one another, the root document comes last. They may lie in this thread's kept memory:
+    see `fastct.kept`.
 
     Parameters
     ----------
@@ -52,27 +58,36 @@ def study_files(study_id: str, volume: Volume, lesion: NDArray[np.uint8] | None,
     volume : what was read.
     lesion : (z, y, x) uint8 expert mask, or None.
     options : codec.
+    sums : takes up size and CRC-32C of each file, as its pieces go by.
     """
+    for key, piece in _study_pieces(study_id, volume, lesion, options, sums):
+        size, crc = sums.get(key, (0, 0))
+        sums[key] = (size + len(piece), crc32c(piece, before=crc))
+        yield key, piece
+
+
+def _study_pieces(
+    study_id: str, volume: Volume, lesion: NDArray[np.uint8] | None, options: ConvertOptions, sums: Sums
+) -> Iterator[tuple[str, Bytes]]:
+    image = _array_document(volume.hu, options.codec, AIR_HU)
+    yield from _shard_pieces(IMAGE, volume.hu, image)
     header = ome.nifti_header(volume.header, volume.geometry)
-    arrays: dict[str, dict[str, Any]] = {}
-    files: Files = {}
-    arrays[IMAGE], files[f"{IMAGE}/{SHARD}"] = _array(IMAGE, volume.hu, options.codec, AIR_HU)
-    arrays["nifti"] = ome.nifti_array(header, volume.geometry)
-    files["nifti/c/0"] = header + crc32c(header).to_bytes(4, "little")
+    yield "nifti/c/0", header + crc32c(header).to_bytes(4, "little")
+    arrays = {IMAGE: image, "nifti": ome.nifti_array(header, volume.geometry)}
     if lesion is not None:
-        documents, payload = _label(ome.LESION, lesion, volume.geometry, "mask", options.codec)
+        documents = _label_documents(ome.LESION, lesion, volume.geometry, "mask", options.codec)
         arrays |= {**documents, "labels": ome.group(ome.labels_attributes(["lesion"]))}
-        files |= payload
+        yield from _shard_pieces("labels/lesion/0", lesion, documents["labels/lesion/0"])
     source = {
         "codec": options.codec,
         "source_dtype": volume.source_dtype,
         "source_header": base64.b64encode(volume.header).decode(),
         "source_extensions": base64.b64encode(volume.extensions[:EXTENSIONS_KEPT_BYTES]).decode(),
         "notes": list(volume.notes),
-        "shards": _shards(files),
+        "shards": _shards(sums),
     }
     root = ome.group(ome.image_attributes(study_id, volume.geometry, source))
-    return files | _documents(root, arrays)
+    yield from _documents(root, arrays).items()
 
 
 def write_labels(
@@ -91,18 +106,19 @@ def write_labels(
         storage.write(f"{study.folder}/{ROOT}", _root_document(root, members))
     files: Files = {}
     for name, voxels in labels.items():
-        documents, payload = _label(ome.LABELS[name], voxels, study.geometry, sources[name], kept["codec"])
+        path = f"labels/{name}/0"
+        documents = _label_documents(ome.LABELS[name], voxels, study.geometry, sources[name], kept["codec"])
         members |= documents
-        files |= payload
+        files[f"{path}/{SHARD}"] = shards.write_shard(voxels, documents[path], use=f"shard of {path}")
     members["labels"] = _labels_group(members)
-    kept["shards"] |= _shards(files)
+    kept["shards"] |= _shards(sums := checksums(files))
     written = {f"labels/{name}" for name in labels} | {f"labels/{name}/0" for name in labels} | {"labels"}
     texts = _documents(root, members)
     files |= {key: text for key, text in texts.items() if key.rpartition("/")[0] in {*written, ""}}
     for key, payload_bytes in files.items():
         storage.write(f"{study.folder}/{key}", payload_bytes)
     for name, voxels in labels.items():
-        write_foreground(storage, study.study_id, name, voxels, files[f"labels/{name}/0/{SHARD}"])
+        write_foreground(storage, study.study_id, name, voxels, sums[f"labels/{name}/0/{SHARD}"])
     return files
 
 
@@ -119,13 +135,12 @@ def _labels_group(members: Mapping[str, Any]) -> dict[str, Any]:
     return ome.group(ome.labels_attributes([name for name in ome.LABELS if f"labels/{name}" in members]))
 
 
-def _shards(files: Mapping[str, Bytes]) -> dict[str, list[int]]:
+def _shards(sums: Sums) -> dict[str, list[int]]:
     """Size and CRC-32C of the shard of each array, by the array's path: what the root document says of them."""
-    found = checksums({key: payload for key, payload in files.items() if key.endswith(f"/{SHARD}")})
-    return {key.removesuffix(f"/{SHARD}"): list(facts) for key, facts in found.items()}
+    return {key.removesuffix(f"/{SHARD}"): list(facts) for key, facts in sums.items() if key.endswith(f"/{SHARD}")}
 
 
-def checksums(files: Mapping[str, Bytes]) -> dict[str, tuple[int, int]]:
+def checksums(files: Mapping[str, Bytes]) -> Sums:
     """Size and CRC-32C of each file."""
     return {key: (len(payload), crc32c(payload)) for key, payload in files.items()}
 
@@ -135,18 +150,22 @@ def as_json(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, indent=1).encode()
 
 
-def _array(path: str, voxels: NDArray[Any], codec: str, fill_value: int) -> tuple[dict[str, Any], Bytes]:
-    metadata = shards.array_metadata(voxels.shape, voxels.dtype, codec, fill_value, ome.AXES)
-    return metadata, shards.write_shard(voxels, metadata, use=f"shard of {path}")
+def _array_document(voxels: NDArray[Any], codec: str, fill_value: int) -> dict[str, Any]:
+    return shards.array_metadata(voxels.shape, voxels.dtype, codec, fill_value, ome.AXES)
 
 
-def _label(
+def _shard_pieces(path: str, voxels: NDArray[Any], document: dict[str, Any]) -> Iterator[tuple[str, Bytes]]:
+    for piece in shards.shard_pieces(voxels, document, use=f"shard of {path}"):
+        yield f"{path}/{SHARD}", piece
+
+
+def _label_documents(
     style: ome.LabelStyle, voxels: NDArray[np.uint8], geometry: Geometry, source: str, codec: str
-) -> tuple[dict[str, dict[str, Any]], Files]:
+) -> dict[str, dict[str, Any]]:
+    """Metadata of a label image and of its array, by path."""
     folder = f"labels/{style.name}"
-    array, payload = _array(f"{folder}/0", voxels, codec, 0)
     group = ome.group(ome.label_attributes(style, geometry, {"source": source}))
-    return {f"{folder}/0": array, folder: group}, {f"{folder}/0/{SHARD}": payload}
+    return {f"{folder}/0": _array_document(voxels, codec, 0), folder: group}
 
 
 def _documents(root: dict[str, Any], members: Mapping[str, dict[str, Any]]) -> Files:

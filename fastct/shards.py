@@ -1,6 +1,6 @@
 """The bytes of one-shard Zarr v3 arrays: written, read by region, checked, and read by byte ranges."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ __all__ = [
     "read_index",
     "read_ranges",
     "read_shard",
+    "shard_pieces",
     "write_shard",
 ]
 
@@ -66,17 +67,65 @@ def write_shard(volume: Voxels, metadata: Metadata, use: str | None = None) -> m
     132
     """
     layout = _layout_of(metadata)
+    if layout.codec != "ctpack":
+        return memoryview(encode_volume(_rows(volume, layout), layout))
+    out = _room(layout, use)
+    end = 0
+    for piece in _encode(_rows(volume, layout), layout, out):
+        end += len(piece)
+    return out[:end].data
+
+
+def shard_pieces(volume: Voxels, metadata: Metadata, use: str | None = None) -> Iterator[memoryview]:
+    """The bytes of `write_shard` in pieces, each made when it is asked for, so that it can be written meanwhile.
+
+    Raises
+    ------
+    ArrayError
+        As `write_shard` does.
+
+    Examples
+    --------
+    >>> volume = np.arange(20 * 5 * 6, dtype=np.int16).reshape(20, 5, 6)
+    >>> document = array_metadata(volume.shape, volume.dtype)
+    >>> b"".join(shard_pieces(volume, document)) == bytes(write_shard(volume, document))
+    True
+    """
+    layout = _layout_of(metadata)
+    rows = _rows(volume, layout)
+    if layout.codec != "ctpack":
+        return iter([memoryview(encode_volume(rows, layout))])
+    return _encode(rows, layout, _room(layout, use))
+
+
+def _rows(volume: Voxels, layout: ShardLayout) -> Voxels:
+    """The volume with contiguous, aligned rows."""
     if volume.shape != layout.shape or volume.dtype != layout.dtype:
         finding = f"the volume is {volume.dtype} {volume.shape}, its metadata {layout.dtype} {layout.shape}"
         raise ArrayError("shard", finding, "Make the metadata from the volume's own shape and dtype")
-    rows = volume if _has_whole_rows(volume) else np.require(volume, requirements=["C", "A"])
-    if layout.codec != "ctpack":
-        return memoryview(encode_volume(rows, layout))
+    return volume if _has_whole_rows(volume) else np.require(volume, requirements=["C", "A"])
+
+
+def _room(layout: ShardLayout, use: str | None) -> NDArray[np.uint8]:
     room = ext.bound(layout.grid, layout.chunk_shape, layout.voxel_bytes)
-    out = np.empty(room, np.uint8) if use is None else kept_bytes(use, room)
-    omit = layout.dtype == "uint8"
-    length = ext.encode_volume(rows, layout.chunk_shape, layout.fill_value, omit, out)
-    return out[:length].data
+    return np.empty(room, np.uint8) if use is None else kept_bytes(use, room)
+
+
+def _encode(rows: Voxels, layout: ShardLayout, out: NDArray[np.uint8]) -> Iterator[memoryview]:
+    """The shard in `out`, which its pieces fill one after the other: those of each layer of chunks, then the index."""
+    index = np.empty((*layout.grid, 2), "<u8")
+    depth, omit, end = layout.chunk_shape[0], layout.dtype == "uint8", 0
+    for layer, entries in enumerate(index):
+        planes = rows[layer * depth : (layer + 1) * depth]
+        length = ext.encode_volume(planes, layout.chunk_shape, layout.fill_value, omit, out[end:])
+        begin, end = end, end + length - entries.nbytes - CHECKSUM_BYTES
+        entries[:] = out[end : end + entries.nbytes].view("<u8").reshape(entries.shape)  # of a shard of this layer
+        entries[..., 0] += np.where(entries[..., 0] == MISSING, np.uint64(0), np.uint64(begin))
+        yield out[begin:end].data
+    table = index.tobytes()
+    tail = table + ext.crc32c(table).to_bytes(CHECKSUM_BYTES, "little")
+    out[end : end + len(tail)] = np.frombuffer(tail, np.uint8)
+    yield out[end : end + len(tail)].data
 
 
 def read_shard(shard: BytesLike, metadata: Metadata, region: Region | None = None, out: Voxels | None = None) -> Voxels:

@@ -114,13 +114,13 @@ inline bool has_instruction() {
 #endif
 }
 
-// The checksum of n bytes; `portable` forces the table twin.
-inline uint32_t of(const uint8_t* p, size_t n, bool portable) {
+// The checksum of n bytes, or of those that gave `before` and these; `portable` forces the table twin.
+inline uint32_t of(const uint8_t* p, size_t n, bool portable, uint32_t before = 0) {
 #ifdef FASTCT_X86
-    if (!portable && has_instruction()) return ~update_sse42(~0u, p, n);
+    if (!portable && has_instruction()) return ~update_sse42(~before, p, n);
 #endif
     (void)portable;
-    return ~update_portable(~0u, p, n);
+    return ~update_portable(~before, p, n);
 }
 
 }  // namespace crc32c

@@ -2,7 +2,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "crc32c.h" namespace "crc32c" nogil:
-    uint32_t c_crc32c "crc32c::of"(const uint8_t* p, size_t n, bint portable)
+    uint32_t c_crc32c "crc32c::of"(const uint8_t* p, size_t n, bint portable, uint32_t before)
 
 cdef extern from "shard.h" namespace "shard" nogil:
     cdef struct Entry:
@@ -63,13 +63,13 @@ cdef bint _rows(const Py_ssize_t* shape, const Py_ssize_t* strides, Py_ssize_t v
     return shape[2] == 1 or strides[2] == voxel_bytes
 
 
-def crc32c(const unsigned char[::1] chunk, bint portable=False):
-    """The CRC-32C checksum (RFC 3720) of bytes."""
+def crc32c(const unsigned char[::1] chunk, bint portable=False, uint32_t before=0):
+    """The CRC-32C checksum (RFC 3720) of bytes, or of those whose checksum is `before` and these."""
     cdef const uint8_t* start = &chunk[0] if chunk.shape[0] else NULL
     cdef size_t n_bytes = chunk.shape[0]
     cdef uint32_t checksum
     with nogil:
-        checksum = c_crc32c(start, n_bytes, portable)
+        checksum = c_crc32c(start, n_bytes, portable, before)
     return checksum
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -181,12 +181,16 @@ class Storage(ABC):
             If it cannot be written.
         """
 
-    def stage(self, folder: str, files: Mapping[str, Bytes]) -> Callable[[], None]:
-        """Begin to publish, with what wants a processor; what it returns waits for the disk, and ends it.
+    def stage(self, folder: str, pieces: Iterable[tuple[str, Bytes]]) -> Callable[[], None]:
+        """Begin to publish files that come in pieces, by key; what it returns waits for the disk, and ends it.
 
-        That may be called by another thread, and raises as `publish` does; the files stay unchanged until then.
+        That may be called by another thread, and raises as `publish` does; the pieces stay unchanged until then.
         """
-        return partial(self.publish, folder, files)
+        files: dict[str, list[Bytes]] = {}
+        for key, piece in pieces:
+            files.setdefault(key, []).append(piece)
+        whole = {key: b"".join(parts) if len(parts) > 1 else parts[0] for key, parts in files.items()}
+        return partial(self.publish, folder, whole)
 
     @abstractmethod
     def remove(self, key: str) -> None:
