@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -76,6 +76,11 @@ def find_gpus(wanted: str) -> tuple[int, ...]:
 def to_host(array: Any) -> NDArray[Any]:
     """A NumPy array of what a GPU's array holds, once its stream is done; a NumPy array as it is."""
     return array if isinstance(array, np.ndarray) else np.asarray(array.get())
+
+
+def working_beside(array: Any) -> AbstractContextManager[Any]:
+    """Makes the GPU of an array the current one, as CuPy's own operators want it; nothing for a NumPy array."""
+    return nullcontext() if isinstance(array, np.ndarray) else array.device
 
 
 def address(array: Any) -> int:

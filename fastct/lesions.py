@@ -6,6 +6,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
+from fastct.device import to_host
 from fastct.errors import ArrayError, OptionError
 from fastct.geometry import Geometry
 from fastct.kernels import masks
@@ -161,10 +162,10 @@ def _hu_counts(hu: NDArray[np.int16], lesion: NDArray[np.uint8], lungs: NDArray[
     box, held = masks.bounds(inside), np.flatnonzero(masks.count(inside))
     if box is None:
         return np.zeros(PROFILE_HU[1] - PROFILE_HU[0], np.int64)
-    part = slice(held[0], held[-1] + 1), box[0], masks.columns_of(box[1], hu.shape[2])
+    part = slice(int(held[0]), int(held[-1]) + 1), box[0], masks.columns_of(box[1], hu.shape[2])
     mask = (lesion[part] != 0) & (lungs[part] != 0)
-    clipped = np.clip(hu[part], PROFILE_HU[0], PROFILE_HU[1] - 1)
-    counts: NDArray[np.int64] = histogram([clipped], [mask.view(np.uint8)], *PROFILE_HU)[0]
+    clipped = hu[part].clip(PROFILE_HU[0], PROFILE_HU[1] - 1)
+    counts: NDArray[np.int64] = to_host(histogram([clipped], [mask.view(np.uint8)], *PROFILE_HU))[0]
     return counts
 
 
@@ -211,7 +212,7 @@ def _nearest(outside: Bits, right: Bits, left: Bits, geometry: Geometry) -> tupl
         to_left |= by_left & ~by_right
         outside = outside & ~(by_right | by_left)
     middle = _between(right, left)
-    far_right = outside & beside(outside.shape, middle, left=False)
+    far_right = outside & beside(outside, middle, left=False)
     return to_right | far_right, to_left | (outside & ~far_right)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct.airways import find_airways
+from fastct.device import to_host, working_beside
 from fastct.errors import ArrayError
 from fastct.geometry import Geometry
 from fastct.kernels import masks
@@ -105,14 +106,15 @@ def segment_lungs(hu: NDArray[np.int16], geometry: Geometry, options: LungOption
         raise ArrayError(
             "hu", f"it is {hu.dtype} {hu.shape}, wanted int16 {geometry.shape}", "Give HU and their geometry"
         )
-    upright, labels = geometry.upright(hu), np.zeros(hu.shape, np.uint8)
-    found = _find_lungs(upright, geometry.upright_spacing_mm(), options)
-    if found is not None:
-        rows, words = found.box
-        part = geometry.upright(labels)[:, rows, masks.columns_of(words, upright.shape[2])]
-        masks.unpack_label(found.right, RIGHT, part)
-        masks.unpack_label(found.left, LEFT, part)
-    return LungMask(labels, _flags(upright, found, geometry))
+    with working_beside(hu):
+        upright, labels = geometry.upright(hu), np.zeros_like(hu, np.uint8, order="C")
+        found = _find_lungs(upright, geometry.upright_spacing_mm(), options)
+        if found is not None:
+            rows, words = found.box
+            part = geometry.upright(labels)[:, rows, masks.columns_of(words, upright.shape[2])]
+            masks.unpack_label(found.right, RIGHT, part)
+            masks.unpack_label(found.left, LEFT, part)
+        return LungMask(labels, _flags(upright, found, geometry))
 
 
 def slice_areas_mm2(lungs: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.float64]:
@@ -142,7 +144,7 @@ def lung_box(lungs: NDArray[np.uint8], geometry: Geometry, margin_mm: float = 10
     box = []
     for along, size, step_mm in zip(filled, lungs.shape, geometry.spacing_mm, strict=True):
         margin = int(np.ceil(margin_mm / step_mm))
-        first, last = np.flatnonzero(along)[[0, -1]]
+        first, last = np.flatnonzero(to_host(along))[[0, -1]]
         box.append(slice(max(int(first) - margin, 0), min(int(last) + 1 + margin, size)))
     return box[0], box[1], box[2]
 

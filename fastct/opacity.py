@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from fastct.device import working_beside
 from fastct.errors import ArrayError
 from fastct.geometry import Geometry
 from fastct.kernels import masks
@@ -66,14 +67,15 @@ def opacity_mask(hu: NDArray[np.int16], lungs: NDArray[np.uint8], geometry: Geom
             f"they are {hu.dtype} {hu.shape} and {lungs.dtype} {lungs.shape}, the geometry {geometry.shape}",
             "Give int16 HU and uint8 lungs of the geometry's shape",
         )
-    out = np.zeros(hu.shape, np.uint8)
-    upright, lung = geometry.upright(hu), masks.pack_label(geometry.upright(lungs))
-    box = masks.bounds(lung)
-    if box is not None:
-        rows, columns = box[0], masks.columns_of(box[1], upright.shape[2])
-        found = _find_opacities(upright[:, rows, columns], lung[:, *box], geometry)
-        masks.unpack_label(found, 1, geometry.upright(out)[:, rows, columns])
-    return out
+    with working_beside(hu):
+        out = np.zeros_like(hu, np.uint8, order="C")
+        upright, lung = geometry.upright(hu), masks.pack_label(geometry.upright(lungs))
+        box = masks.bounds(lung)
+        if box is not None:
+            rows, columns = box[0], masks.columns_of(box[1], upright.shape[2])
+            found = _find_opacities(upright[:, rows, columns], lung[:, *box], geometry)
+            masks.unpack_label(found, 1, geometry.upright(out)[:, rows, columns])
+        return out
 
 
 def _find_opacities(hu: NDArray[np.int16], lung: Bits, geometry: Geometry) -> Bits:

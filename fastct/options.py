@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from fastct.errors import NotReadyError, OptionError
+from fastct.errors import OptionError
 
 CODECS = ("ctpack", "blosc", "zstd")
 POOLS = ("processes", "threads")
@@ -42,7 +42,7 @@ class RunOptions:
     ----------
     workers : on this machine; 1 works in this process; 0 takes one a core.
     pool : "processes", of which one may die without harm, or "threads", which start at once and die together.
-    device : "auto", "cpu", "cuda" or "cuda:N".
+    device : where studies are scored: "cpu", "cuda" (all GPUs) or "cuda:N"; "auto" is the CPU.
     scheduler : address of a running Dask scheduler, or a `distributed.Client`; "" for workers of our own.
     worker_wait_s : how long a cluster may be without any worker.
     study_limit_s : a study that takes longer (a disk or server that does not answer) fails.
@@ -74,8 +74,6 @@ class RunOptions:
         kind, _, number = self.device.partition(":")
         if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
             raise OptionError("device", f"it is {self.device!r}", "Choose auto, cpu, cuda or cuda:N")
-        if kind == "cuda":
-            raise NotReadyError(f"device {self.device}", "scoring on a GPU waits for issue 5", "Use --device cpu")
 
     @property
     def worker_count(self) -> int:

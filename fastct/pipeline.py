@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle
 from threading import Timer
 from time import sleep
 from typing import Any
 
 from fastct.batches import Task
 from fastct.conversion import ConvertTask, convert_study, is_converted
+from fastct.device import find_gpus
 from fastct.errors import FastctError, OptionError, StoreError
 from fastct.mosmed import Listing, find_studies
 from fastct.options import ConvertOptions, RunOptions, choose, refuse_unknown
@@ -33,6 +35,7 @@ from fastct.tables import TABLE, write_tables
 
 AnyPath = str | os.PathLike[str]
 POLL_S = 0.25  # how often a study that another run works on is asked after
+WORKERS_OF_A_GPU = 4  # that read, picture and write its studies side by side
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def convert(
     """
     refuse_unknown(options, ConvertOptions, RunOptions)
     how, run = choose(ConvertOptions, options), choose(RunOptions, options)
+    _share_gpus(run)  # a GPU that scoring will not find is better missed now
     listing = find_studies(src, run.storage_options)
     storage = open_storage(store, run.storage_options)
     _refuse_foreign_folder(storage)
@@ -116,10 +120,11 @@ def score(store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None 
     refuse_unknown(options, RunOptions)
     run = choose(RunOptions, options)
     storage = open_storage(store, run.storage_options)
+    run, gpus = _share_gpus(run)
     read_manifest(storage)
     tasks = [
-        ScoreTask(record.study_id, storage.place, sum(size for size, _ in record.keys.values()))
-        for record in read_records(storage)
+        ScoreTask(record.study_id, storage.place, sum(size for size, _ in record.keys.values()), gpu)
+        for record, gpu in zip(read_records(storage), cycle(gpus), strict=False)
         if (record.keys and record.failed_at != "convert") or record.failed_at == UNREADABLE
     ]
     run = _within_reach(run, crew, storage)
@@ -137,6 +142,16 @@ class Stage:
 
 CONVERT = Stage("convert", convert_study, is_converted)
 SCORE = Stage("score", score_study, is_scored)
+
+
+def _share_gpus(run: RunOptions) -> tuple[RunOptions, tuple[int | None, ...]]:
+    """The GPUs that studies go to in turn (None: the CPU), and no more workers of our own than they can serve."""
+    if run.scheduler and run.device.startswith("cuda"):
+        return run, (int(run.device.partition(":")[2] or 0),)  # there, each worker has its own first
+    gpus = find_gpus(run.device)
+    if gpus and not run.workers:
+        run = replace(run, workers=min(run.worker_count, WORKERS_OF_A_GPU * len(gpus)))
+    return run, gpus or (None,)
 
 
 @dataclass(frozen=True)

@@ -99,8 +99,7 @@ def _draw_in(lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing, limits:
 
 def _aside(mask: Bits, middle: int, pixels: float) -> Bits:
     """One row of words: all columns farther than so many pixels from the midline."""
-    row = mask.shape[2:]
-    return beside(row, middle - pixels, left=False) | beside(row, middle + pixels, left=True)
+    return beside(mask, middle - pixels, left=False) | beside(mask, middle + pixels, left=True)
 
 
 def bridge_slices(side: Bits, room: Bits, beyond: Bits, spacing_mm: Spacing) -> Bits:
@@ -109,7 +108,7 @@ def bridge_slices(side: Bits, room: Bits, beyond: Bits, spacing_mm: Spacing) -> 
     The hila have that too. They are told from lesions by place: a lesion is thick somewhere in `beyond`.
     From there it is followed to the slices above and below.
     """
-    below, above = (np.bitwise_or.accumulate(side[::step], axis=0)[::step] for step in (1, -1))
+    below, above = (masks.accumulate(side, downwards) for downwards in (False, True))
     gaps = below
     gaps &= above
     gaps &= ~side & room
@@ -117,9 +116,9 @@ def bridge_slices(side: Bits, room: Bits, beyond: Bits, spacing_mm: Spacing) -> 
     if not masks.count(cores & beyond).any():
         return side
     held = np.flatnonzero(masks.count(cores))
-    part = slice(held[0], held[-1] + 1)
+    part = slice(int(held[0]), int(held[-1]) + 1)
     pieces = masks.find_pieces(gaps[part])
-    thick, lesion = (pieces.count_inside(where[part]) > 0 for where in (cores, cores & beyond))
+    thick, lesion = pieces.counts_inside((cores[part], (cores & beyond)[part])) > 0
     out = side.copy()
     out[part] |= pieces.paint(_follow(lesion, thick, pieces))
     return out
@@ -153,7 +152,7 @@ def heart_zone(left: Bits, middle: int, spacing_mm: Spacing) -> Bits:
     for step in range(1, min(round(HEART_BRIDGE_MM / spacing_mm[0]), len(left) - 1) + 1):
         below[step:] |= left[: max(top - step, 0)]
         above[: len(left) - step] |= left[step : top + step]
-    zone[:top] = beside(below.shape, middle, left=True) & ~(below & above)
+    zone[:top] = beside(below, middle, left=True) & ~(below & above)
     zone[:, :back] = 0
     return zone
 
@@ -186,8 +185,9 @@ def fill_gaps(lungs: Lungs, aside: Bits, middle: int, spacing_mm: Spacing) -> Lu
             continue
         x_from, x_to = gaps.box[:, 2:].T
         mediastinal = (x_from < middle - across) & (x_to > middle + across)
-        mediastinal |= gaps.count_inside(medial) > 0
-        hole = gaps.count_inside(enclosed) == gaps.area
+        at_chords, in_holes = gaps.counts_inside((medial, enclosed))
+        mediastinal |= at_chords > 0
+        hole = in_holes == gaps.area
         area_mm2 = gaps.area * spacing_mm[1] * spacing_mm[2]
         sized = (area_mm2 >= POCKET_MM2[0]) & (area_mm2 <= POCKET_MM2[1])
         lesion = _without_domes(gaps, (hole | sized) & ~mediastinal, hole, drawn, spacing_mm)
@@ -199,7 +199,8 @@ def _share_out(gaps: Pieces, chosen: NDArray[np.bool_], lungs: Lungs) -> Lungs:
     """The lungs with the chosen gaps, each added to the lung that adjoins more of it."""
     right, left = lungs
     near = np.array([2, 1, 0], np.int32)  # a diamond
-    right_side = gaps.count_inside(masks.dilate(right, near)) >= gaps.count_inside(masks.dilate(left, near))
+    at_right, at_left = gaps.counts_inside((masks.dilate(right, near), masks.dilate(left, near)))
+    right_side = at_right >= at_left
     return right | gaps.paint(chosen & right_side), left | gaps.paint(chosen & ~right_side)
 
 
@@ -211,11 +212,11 @@ def add_crescents(before: Lungs, lungs: Lungs, room: Bits, middle: int, spacing_
     held = np.flatnonzero(masks.count(pockets))
     if not len(held):
         return lungs
-    part = slice(held[0], held[-1] + 1)
+    part = slice(int(held[0]), int(held[-1]) + 1)
     near = masks.dilate(pockets[part], masks.disc(CRESCENT_MM, spacing_mm)) & room[part]
     crescents = raised_hull(right | left, spacing_mm, part) & near
     crescents &= ~masks.hull(right[part], left[part])[0]
-    of_right = beside(right.shape[2:], middle, left=False)
+    of_right = beside(right, middle, left=False)
     right[part] |= crescents & of_right
     left[part] |= crescents & ~of_right
     return right, left

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastct.device import to_gpu, to_host, working_beside
 from fastct.geometry import Geometry
 from fastct.lesions import (
     estimated_severity,
@@ -34,6 +35,7 @@ class ScoreTask:
     study_id: str
     store: Place
     size_bytes: int
+    gpu: int | None = None  # its number; None for the CPU
 
 
 def score_settings() -> dict[str, Any]:
@@ -71,20 +73,11 @@ def score_study(task: ScoreTask) -> Record:
     record = study.record or Record(task.study_id)
     hu, geometry = study.hu, study.geometry
     by_expert = record.row.get("lesion_source") == "mask"
-    found = segment_lungs(hu, geometry)
-    lungs, flags = found.labels, list(found.flags)
-    opacity = opacity_mask(hu, lungs, geometry)
-    opacity_percent = lesion_fraction(opacity, lungs).percent
-    lesion, outside = (study.lesion if by_expert else opacity), 0
-    if by_expert:
-        lungs, outside = extend_lungs(lungs, lesion, geometry)
-        flags += ["lesion_outside_lung"] if outside else []
-    source = "mask" if by_expert else "threshold"
-    labels = {"lung": lungs} if by_expert else {"lung": lungs, "lesion": lesion}
-    written = write_labels(storage, study, labels, {"lung": "fastct", "lesion": source})
-    pictures = study_pictures(hu, lungs, lesion, geometry)
+    found = _examine(hu, study.lesion if by_expert else None, geometry, task.gpu)
+    labels = {"lung": found.lungs} if by_expert else {"lung": found.lungs, "lesion": found.lesion}
+    written = write_labels(storage, study, labels, {"lung": "fastct", "lesion": found.row["lesion_source"]})
+    pictures = study_pictures(hu, found.lungs, found.lesion, geometry)
     storage.write(picture_key(task.study_id), pictures.to_json().encode())
-    row = {**_row(lungs, lesion, geometry, by_expert), **_profile(hu, lungs, lesion, geometry)}
     return replace(
         record,
         status="done",
@@ -92,15 +85,42 @@ def score_study(task: ScoreTask) -> Record:
         failed_at="",
         scored=fingerprint(score_settings()),
         keys={**record.keys, **checksums(written)},
-        row={
-            **record.row,
-            **row,
-            "lesion_source": source,
+        row={**record.row, **found.row},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Findings:
+    """Labels of a study, on the host, and its part of the table's row."""
+
+    lungs: NDArray[np.uint8]
+    lesion: NDArray[np.uint8]
+    row: Row
+
+
+def _examine(hu: NDArray[np.int16], expert: NDArray[np.uint8] | None, geometry: Geometry, gpu: int | None) -> _Findings:
+    """Lungs and lesions of a volume, these by an expert's mask if there is one, found on a GPU if one is named."""
+    if gpu is not None:
+        hu, expert = to_gpu(hu, gpu), None if expert is None else to_gpu(expert, gpu)
+    with working_beside(hu):
+        found = segment_lungs(hu, geometry)
+        lungs, flags = found.labels, list(found.flags)
+        opacity = opacity_mask(hu, lungs, geometry)
+        opacity_percent = lesion_fraction(opacity, lungs).percent
+        lesion, outside = opacity, 0
+        if expert is not None:
+            lesion = expert
+            lungs, outside = extend_lungs(lungs, lesion, geometry)
+            flags += ["lesion_outside_lung"] if outside else []
+        row = {
+            **_row(lungs, lesion, geometry, by_expert=expert is not None),
+            **_profile(hu, lungs, lesion, geometry),
+            "lesion_source": "threshold" if expert is None else "mask",
             "opacity_percent": opacity_percent,
             "lesion_outside_ml": outside * geometry.voxel_ml,
             "flags": ";".join(flags),
-        },
-    )
+        }
+        return _Findings(to_host(lungs), to_host(lesion), row)
 
 
 def _row(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry, by_expert: bool) -> Row:

@@ -32,11 +32,11 @@ def find_midline(air: Bits, body: Bits, spacing_mm: Spacing) -> int:
     return int(np.where(off_centre <= VALLEY_MM + spacing_mm[2], cost, np.inf).argmin())
 
 
-def beside(shape: tuple[int, ...], column: float, left: bool) -> Bits:
-    """Bit mask of all columns to the patient's right of `column`, or from it on to the left."""
-    x = np.arange(shape[-1] * masks.WORD_BITS)
+def beside(mask: Bits, column: float, left: bool) -> Bits:
+    """One row of a mask's words: all columns to the patient's right of `column`, or from it on to the left."""
+    x = np.arange(mask.shape[-1] * masks.WORD_BITS)
     side = x >= column if left else x < column
-    return np.broadcast_to(np.packbits(side, bitorder="little").view(np.uint64), shape)
+    return masks.place(np.packbits(side, bitorder="little").view(np.uint64), mask)
 
 
 def outside_ellipse(lung: Bits, middle: float, half_axes_mm: tuple[float, float], spacing_mm: Spacing) -> Bits:
@@ -48,7 +48,7 @@ def outside_ellipse(lung: Bits, middle: float, half_axes_mm: tuple[float, float]
     dy = (np.arange(rows) - (rows - 1) / 2) * spacing_mm[1] / half_axes_mm[0]
     dx = (np.arange(words * masks.WORD_BITS) - middle) * spacing_mm[2] / half_axes_mm[1]
     outside = np.add.outer(dy**2, dx**2) > 1.0
-    return np.packbits(outside, axis=1, bitorder="little").view(np.uint64)
+    return masks.place(np.packbits(outside, axis=1, bitorder="little").view(np.uint64), lung)
 
 
 def cut_apart(hu: NDArray[np.int16], lung: Bits, middle: int, spacing_mm: Spacing) -> tuple[Bits, float]:
@@ -57,7 +57,7 @@ def cut_apart(hu: NDArray[np.int16], lung: Bits, middle: int, spacing_mm: Spacin
     Also says how far the longest of these cuts runs through lung, in mm.
     """
     pieces = masks.find_pieces(lung)
-    right = pieces.count_inside(beside(lung.shape, middle, left=False))
+    right = pieces.count_inside(lung & beside(lung, middle, left=False))
     smaller = np.minimum(right, pieces.area - right)
     spans = smaller * spacing_mm[1] * spacing_mm[2] > SPAN_MM2
     spans &= smaller > SPAN_SHARE * pieces.area

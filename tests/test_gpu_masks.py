@@ -120,6 +120,15 @@ def test_pieces(gpu, drawn, through):
     assert_twins_agree(work)
 
 
+@pytest.mark.parametrize("pieces", [2047, 2048, 2049])
+def test_many_pieces(gpu, pieces):
+    y, x = np.divmod(np.arange(pieces), 65)
+    mask = np.zeros((3, 40, 130), bool)
+    mask[y // 20, 2 * (y % 20), 2 * x] = True  # pixels that touch no other
+    (table,) = assert_twins_agree(lambda: [masks.find_pieces(packed(mask)).table])
+    assert len(table) == pieces
+
+
 @law
 @given(volumes(), st.integers(0, 5), st.integers(0, 5))
 def test_pairs_of_pieces(gpu, drawn, inner, outer):

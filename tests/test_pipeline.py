@@ -12,7 +12,7 @@ from small_chests import tree
 
 import fastct
 from fastct import conversion
-from fastct.errors import DataSetError, NotReadyError, OptionError, StoreError
+from fastct.errors import DataSetError, DeviceError, OptionError, StoreError
 from fastct.exporting import export_study
 from fastct.records import COLUMNS
 
@@ -169,8 +169,8 @@ def test_refusals(chests, tmp_path):
         fastct.convert(chests, tmp_path / "store", worker=3)
     with pytest.raises(OptionError, match="Choose one of ctpack"):
         fastct.convert(chests, tmp_path / "store", codec="gzip")
-    with pytest.raises(NotReadyError, match="issue 5"):
-        fastct.score(tmp_path, device="cuda")
+    with pytest.raises(DeviceError, match="--device cpu"):
+        fastct.score(tmp_path, device="cuda:99")
     with pytest.raises(StoreError, match="not empty"):
         fastct.convert(chests, chests)
     with pytest.raises(DataSetError):

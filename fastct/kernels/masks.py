@@ -64,8 +64,13 @@ class Pieces:
 
     def count_inside(self, mask: Bits) -> NDArray[np.int64]:
         """How many pixels of each piece are set in `mask`, a bit mask of the same shape."""
-        twin = home("masks", self.parts[0], mask)
-        counts: NDArray[np.int64] = twin.count_inside(self, _plain(mask))
+        counts: NDArray[np.int64] = self.counts_inside((mask,))[0]
+        return counts
+
+    def counts_inside(self, others: tuple[Bits, ...]) -> NDArray[np.int64]:
+        """The same for several masks, (masks, pieces): a GPU is waited for once."""
+        twin = home("masks", self.parts[0], *others)
+        counts: NDArray[np.int64] = twin.counts_inside(self, [_plain(other) for other in others])
         return counts
 
     def histograms(self, hu: NDArray[np.int16]) -> NDArray[np.int32]:

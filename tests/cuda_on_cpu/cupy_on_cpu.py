@@ -9,7 +9,21 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 # Functions of NumPy's that CuPy takes over for its arrays, of those that fastct uses.
 TAKEN_OVER = {np.zeros_like, np.empty_like, np.broadcast_to}
 ATTRIBUTES = {"shape", "dtype", "ndim", "size", "itemsize", "nbytes", "strides", "flags"}
-METHODS = {"copy", "any", "all", "sum", "min", "max", "mean", "cumsum", "transpose", "reshape", "view", "astype"}
+METHODS = {
+    "clip",
+    "copy",
+    "any",
+    "all",
+    "sum",
+    "min",
+    "max",
+    "mean",
+    "cumsum",
+    "transpose",
+    "reshape",
+    "view",
+    "astype",
+}
 waits = []  # for what the host has waited for the GPU, each time
 
 

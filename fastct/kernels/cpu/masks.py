@@ -1,5 +1,6 @@
 """Bit-row masks on the CPU: allocate, then run the compiled loops."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,9 +104,10 @@ def paint(pieces: "Pieces", chosen: NDArray[np.uint8]) -> Bits:
     return out
 
 
-def count_inside(pieces: "Pieces", mask: Bits) -> NDArray[np.int64]:
-    counts = np.zeros(len(pieces), np.int64)
-    loops.count_inside(*_runs(pieces), mask, counts)
+def counts_inside(pieces: "Pieces", others: Sequence[Bits]) -> NDArray[np.int64]:
+    counts = np.zeros((len(others), len(pieces)), np.int64)
+    for other, row in zip(others, counts, strict=True):
+        loops.count_inside(*_runs(pieces), other, row)
     return counts
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from fastct import device
 from fastct.errors import ArrayError
 from fastct.kernels.gpu.pieces import (
-    count_inside,
     count_rings,
+    counts_inside,
     fill_holes,
     find_pieces,
     histograms,
@@ -19,8 +19,8 @@ from fastct.kernels.gpu.pieces import (
 from fastct.kernels.gpu.stacks import THREADS, WORD_BITS, check_size, over_words, volume_table
 
 __all__ = [
-    "count_inside",
     "count_rings",
+    "counts_inside",
     "fill_holes",
     "find_pieces",
     "histograms",

@@ -4,6 +4,7 @@
 #include "pieces.h"
 
 const int MEASURES = 7;  // of a piece: first slice, area, y0, y1, x0, x1, sum of twice the x of its pixels
+const int64 FAR_AWAY = 0x7fffffff;
 const int BINS = 128, BIN_FLOOR_HU = -1024, BIN_SHIFT = 3, BORDER = 2;  // histograms(), as in src_ext/pieces.h
 
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -78,41 +79,44 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   }
 }
 
-// Numbers the pieces in the order of their first runs, `ends` being the sums of all rows' counts so far, and
-// begins their measures. From now on a label that is a number is its complement: -1 for piece 0.
+// Numbers the pieces in the order of their first runs, `ends` being the sums of all rows' counts so far. From now
+// on a label that is a number is its complement: -1 for piece 0. Once more, it changes no label.
+//
+// It also begins the measures of as many pieces as the table has `places` for; how many there are stands after them.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pieces_number(const word* __restrict__ mask, int rows, int words, int n_rows, const int* __restrict__ counts,
-                  const int* __restrict__ ends, int* __restrict__ labels, int64* __restrict__ table) {
+    pieces_number(const word* __restrict__ mask, int words, int n_rows, const int* __restrict__ counts,
+                  const int* __restrict__ ends, int* __restrict__ labels, int places, int64* __restrict__ table) {
   const int row = thread_index();
-  if (row >= n_rows || counts[row] == 0) {
+  if (row >= n_rows) {
     return;
   }
+  for (int piece = row; piece < places; piece += n_rows) {
+    const int64 none[MEASURES] = {FAR_AWAY, 0, FAR_AWAY, 0, FAR_AWAY, 0, 0};
+#pragma unroll
+    for (int i = 0; i < MEASURES; ++i) {
+      table[(int64)piece * MEASURES + i] = none[i];
+    }
+  }
+  if (row == n_rows - 1) {
+    table[(int64)places * MEASURES] = ends[row];
+  }
   int number = ends[row] - counts[row];
-  for (int w = 0; w < words; ++w) {
+  for (int w = 0; w < words && number < ends[row]; ++w) {
     const int at = row * words + w;
     for (word starts = run_starts(mask, at, w); starts != 0; starts &= starts - 1) {
-      const int bit = lowest_bit(starts), slot = slot_at(at, bit);
+      const int slot = slot_at(at, lowest_bit(starts));
       if (labels[slot] != slot) {
         continue;
       }
       labels[slot] = ~number;
-      int64* measures = table + (int64)number * MEASURES;
-      const int64 y = row % rows, x = w * WORD_BITS + bit;
-      measures[0] = row / rows;
-      measures[1] = 0;
-      measures[2] = y;
-      measures[3] = y;
-      measures[4] = x;
-      measures[5] = x;
-      measures[6] = 0;
       ++number;
     }
   }
 }
 
-// Gives every run its piece's number, and adds it to the piece's measures.
+// Gives every run its piece's number, and adds it to the piece's measures, if there is a place for them.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pieces_measure(const word* __restrict__ mask, int rows, int words, int n, int* labels,
+    pieces_measure(const word* __restrict__ mask, int rows, int words, int n, int* labels, int places,
                    int64* __restrict__ table) {
   const int at = thread_index();
   if (at >= n) {
@@ -127,8 +131,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
       label = labels[label];
       labels[slot] = label;
     }
+    if (~label >= places) {
+      continue;
+    }
     const int64 from = w * WORD_BITS + bit, to = walk_on(mask, at, w, words, bit);
     int64* measures = table + (int64)~label * MEASURES;
+    atomicMin(measures, (int64)(at / words / rows));
     atomicAdd(reinterpret_cast<uint64*>(measures + 1), (uint64)(to - from));
     atomicMin(measures + 2, y);
     atomicMax(measures + 3, y + 1);

@@ -1,5 +1,6 @@
 """Connected pieces of bit rows on a GPU: labels stay there, tables of measures and counts come to the host."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 SLOTS = 32  # of a word: places where runs may start
 MEASURES = 7  # of a piece
 BINS = 128
+USUAL_PIECES = 2048  # of a mask; where there are more, their table is made a second time
 PLACES = 4  # of a table of pairs, for each piece, to begin with
 
 
@@ -31,12 +33,18 @@ def find_pieces(mask: Any, through: bool) -> tuple[tuple[Any, Any, Any], Any]:
     slices, rows, words = mask.shape
     labels, counts = _join_runs(mask, through)
     ends = counts.cumsum(dtype=np.int32)
-    table = device.empty_beside(mask, (int(device.to_host(ends[-1:])[0]), MEASURES), np.int64)
-    sizes = (np.int32(rows), np.int32(words))
-    arguments = (mask, *sizes, np.int32(slices * rows), counts, ends, labels, table)
-    device.launch("pieces", "pieces_number", -(-slices * rows // THREADS[0]), THREADS, arguments, beside=mask)
-    over_words("pieces", "pieces_measure", mask, (mask, *sizes, np.int32(mask.size), labels, table))
-    return (mask, labels, table), device.to_host(table)
+    places = USUAL_PIECES
+    while True:
+        table = device.empty_beside(mask, (places + 1, MEASURES), np.int64)
+        arguments = (mask, np.int32(words), np.int32(slices * rows), counts, ends, labels, np.int32(places), table)
+        device.launch("pieces", "pieces_number", -(-slices * rows // THREADS[0]), THREADS, arguments, beside=mask)
+        sizes = (np.int32(rows), np.int32(words), np.int32(mask.size))
+        over_words("pieces", "pieces_measure", mask, (mask, *sizes, labels, np.int32(places), table))
+        found = device.to_host(table)
+        pieces = int(found[-1, 0])
+        if pieces <= places:
+            return (mask, labels, table), found[:pieces]
+        places = pieces
 
 
 def _join_runs(mask: Any, through: bool) -> tuple[Any, Any]:
@@ -61,12 +69,13 @@ def paint(pieces: "Pieces", chosen: Any) -> Any:
     return out
 
 
-def count_inside(pieces: "Pieces", other: Any) -> Any:
+def counts_inside(pieces: "Pieces", others: Sequence[Any]) -> Any:
     """As the CPU's twin."""
     mask, labels, _ = pieces.parts
-    counts = device.zeros_beside(mask, (len(pieces),), np.int64)
-    arguments = (mask, np.int32(mask.shape[2]), np.int32(mask.size), labels, other, counts)
-    over_words("pieces", "pieces_count_inside", mask, arguments)
+    counts = device.zeros_beside(mask, (len(others), len(pieces)), np.int64)
+    for other, row in zip(others, counts, strict=True):
+        arguments = (mask, np.int32(mask.shape[2]), np.int32(mask.size), labels, other, row)
+        over_words("pieces", "pieces_count_inside", mask, arguments)
     return device.to_host(counts)
 
 

@@ -1,0 +1,137 @@
+"""Lungs, opacities and scores of studies that lie on a GPU: the CPU's, to the last bit, by the same lines of code."""
+
+import shutil
+
+import numpy as np
+import pytest
+from small_chests import small_chest
+
+import fastct
+from fastct import device
+from fastct.errors import ArrayError, DeviceError
+from fastct.lesions import extend_lungs, lesion_fraction, lesion_profile, opacity_mask
+from fastct.lungs import lung_box, lung_mask, segment_lungs, slice_areas_mm2
+from fastct.phantom import draw_study
+
+
+@pytest.fixture(scope="module", params=["stand-in", "GPU"])
+def stand_in(request, cuda_on_cpu):
+    """What notes the launches on CuPy's stand-in, or None on a GPU: what holds for one has to hold for the other."""
+    if request.param == "GPU":
+        if not pytest.importorskip("cupy").cuda.is_available():
+            pytest.skip("no GPU")
+        yield None
+        return
+    shim, folder = cuda_on_cpu
+    yield from shim.cupy_on_cpu(folder)
+
+
+def chest(number, signs=(-1, 1, 1)):
+    hu, lesion, affine = small_chest(number, (10, 90, 120))
+    return hu, lesion, fastct.Geometry(hu.shape, affine @ np.diag([*np.multiply(signs, (-1, 1, 1)), 1]))
+
+
+def assert_same(found, expected):
+    assert not isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(device.to_host(found), expected)
+
+
+@pytest.mark.parametrize("signs", [(-1, 1, 1), (1, -1, 1), (1, 1, -1)])
+def test_studies_on_a_gpu_are_scored_as_on_a_cpu(stand_in, signs):
+    hu, lesion, geometry = chest(3, signs)
+    placed, expert = device.to_gpu(hu), device.to_gpu(lesion)
+    if stand_in:
+        stand_in.from_the_last = signs[0] > 0
+    found, expected = segment_lungs(placed, geometry), segment_lungs(hu, geometry)
+    assert_same(found.labels, expected.labels)
+    assert expected.labels.any()
+    assert found.flags == expected.flags
+    opacity, expected_opacity = (
+        opacity_mask(placed, found.labels, geometry),
+        opacity_mask(hu, expected.labels, geometry),
+    )
+    assert_same(opacity, expected_opacity)
+    assert expected_opacity.any()
+    assert lesion_fraction(opacity, found.labels) == lesion_fraction(expected_opacity, expected.labels)
+    longer = np.roll(lesion, 12, axis=2)
+    grown, added = extend_lungs(found.labels, device.to_gpu(longer), geometry)
+    expected_grown, expected_added = extend_lungs(expected.labels, longer, geometry)
+    assert_same(grown, expected_grown)
+    assert added == expected_added > 0
+    assert lesion_profile(placed, expert, grown, geometry) == lesion_profile(hu, lesion, expected_grown, geometry)
+    assert lung_box(found.labels, geometry) == lung_box(expected.labels, geometry)
+    np.testing.assert_array_equal(slice_areas_mm2(found.labels, geometry), slice_areas_mm2(expected.labels, geometry))
+
+
+def test_slices_of_real_size(stand_in):
+    drawn = draw_study(0, 7, category="CT-3", shape=(12, 320, 448) if stand_in else (40, 512, 512))
+    hu, geometry = drawn.hu, drawn.geometry
+    placed = device.to_gpu(hu)
+    found, expected = segment_lungs(placed, geometry), segment_lungs(hu, geometry)
+    assert_same(found.labels, expected.labels)
+    opacity = opacity_mask(hu, expected.labels, geometry)
+    assert_same(opacity_mask(placed, found.labels, geometry), opacity)
+    assert expected.labels.sum() > 10000 < 50 * opacity.sum()
+
+
+@pytest.mark.real
+def test_real_volumes(stand_in, real_data):
+    volume = fastct.read_nifti(real_data / "ct" / "lctsc_000.nii.gz")
+    found, expected = (
+        segment_lungs(device.to_gpu(volume.hu), volume.geometry),
+        segment_lungs(volume.hu, volume.geometry),
+    )
+    assert_same(found.labels, expected.labels)
+    assert found.flags == expected.flags
+
+
+def test_lists_and_studies_without_lungs(stand_in):
+    hu, _, geometry = chest(1)
+    empty, air = np.full((3, 40, 70), 40, np.int16), np.full((2, 5, 6), -1000, np.int16)
+    volumes = [hu, empty, air]
+    geometries = [geometry, *(fastct.Geometry(one.shape, np.diag([-2, 2, 8, 1])) for one in (empty, air))]
+    found = lung_mask([device.to_gpu(volume) for volume in volumes], geometries)
+    for one, expected in zip(found, lung_mask(volumes, geometries), strict=True):
+        assert_same(one, expected)
+    assert not opacity_mask(device.to_gpu(empty), found[1], geometries[1]).any()
+
+
+def test_the_host_waits_for_small_tables_only(stand_in):
+    """How often: a figure that the documentation gives, and that may only fall."""
+    if not stand_in:
+        pytest.skip("only the stand-in counts")
+    hu, _, geometry = chest(3)
+    placed = device.to_gpu(hu)
+    stand_in.waits.clear()
+    lungs = segment_lungs(placed, geometry).labels
+    opacity_mask(placed, lungs, geometry)
+    assert set(stand_in.waits) <= {"get", "bool"}
+    assert len(stand_in.waits) <= 50
+
+
+def test_masks_are_not_mixed_with_those_of_another_place(stand_in):
+    hu, lesion, geometry = chest(1)
+    with pytest.raises(ArrayError, match="CuPy"):
+        opacity_mask(device.to_gpu(hu), lesion, geometry)
+
+
+def test_a_store_is_scored_on_a_gpu(stand_in, scored, tmp_path):
+    for folder in ("cpu", "gpu"):
+        shutil.copytree(scored, tmp_path / folder)
+    options = {"workers": 1, "overwrite": True}
+    fastct.score(tmp_path / "cpu", device="cpu", **options)
+    if stand_in:
+        stand_in.launches.clear()
+    summary = fastct.score(tmp_path / "gpu", device="cuda", **options)
+    assert len(summary.done) == 4
+    assert not stand_in or stand_in.launches.count("share_above") == 4
+    assert (tmp_path / "gpu" / "studies.csv").read_bytes() == (tmp_path / "cpu" / "studies.csv").read_bytes()
+    stores = [fastct.open(tmp_path / folder) for folder in ("gpu", "cpu")]
+    for one, other in ([store[study_id] for store in stores] for study_id in stores[0]):
+        np.testing.assert_array_equal(one.lungs, other.lungs)
+        np.testing.assert_array_equal(one.lesion, other.lesion)
+
+
+def test_a_gpu_that_is_not_there_is_named(stand_in, scored):
+    with pytest.raises(DeviceError, match=r"cuda:77.*this machine has \d"):
+        fastct.score(scored, device="cuda:77")
