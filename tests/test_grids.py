@@ -48,6 +48,18 @@ def test_askew_reading_agrees_with_float64(shape, out_shape, seed, fill):
     np.testing.assert_allclose(found, truth, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("fill", [None, -1024.0])
+def test_tiles_join_without_a_seam(fill):
+    out_shape = tuple(n + 3 for n in askew.TILE)
+    hu = random_hu((9, 60, 700), 0)
+    for seed in range(3):
+        grid = random_grid(hu.shape, out_shape, seed)
+        (found,) = gather([hu], [Reading(grid, WINDOW, 1, fill)])
+        filling = None if fill is None else float(WINDOW(fill))
+        truth = reference.resample(reference.window(hu, -1000, 400), rounded(grid), 1, filling)
+        np.testing.assert_allclose(found, truth, rtol=0, atol=1e-5)
+
+
 @law
 @given(shapes, shapes, seeds, fills)
 def test_askew_labels_are_taken_as_they_are(shape, out_shape, seed, fill):
