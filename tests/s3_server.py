@@ -7,8 +7,9 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
 
@@ -119,4 +120,41 @@ def counted(server: Server) -> Iterator[tuple[Server, Count]]:
             yield Server(f"http://127.0.0.1:{proxy.server_port}"), count
         finally:
             proxy.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
+def serve_folder(folder: Path) -> Iterator[str]:
+    """A folder over plain HTTP, with byte ranges and times of change, and without entity tags; its URL."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = folder / self.path.lstrip("/")
+            if not path.is_file():
+                self.send_error(404)
+                return
+            payload = path.read_bytes()
+            begin, end = 0, len(payload)
+            if wanted := self.headers.get("Range"):
+                first, last = wanted.removeprefix("bytes=").split("-")
+                begin, end = int(first), int(last) + 1
+            self.send_response(206 if wanted else 200)
+            if wanted:
+                self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(payload)}")
+            self.send_header("Last-Modified", self.date_time_string(int(path.stat().st_mtime)))
+            self.send_header("Content-Length", str(end - begin))
+            self.end_headers()
+            self.wfile.write(payload[begin:end])
+
+        def log_message(self, *arguments: object) -> None:
+            """Keep quiet."""
+
+    handler = partial(Handler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
             thread.join()

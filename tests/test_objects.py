@@ -5,7 +5,11 @@ import uuid
 
 import pytest
 
+from fastct.conversion import ConvertTask
 from fastct.errors import FastctError, OptionError, StoreError
+from fastct.mosmed import Study
+from fastct.options import ConvertOptions, RunOptions
+from fastct.scoring import ScoreTask
 from fastct.storage import CLAIMS, Place, as_place, open_storage, opening
 
 KINDS = ("obstore", "s3fs", "memory")
@@ -185,6 +189,16 @@ def test_no_text_of_a_place_tells_its_secrets():
         assert "bucket/store" in text
         for secret in ("topsecret", "tokentoken", "password", "abc"):
             assert secret not in text
+
+
+def test_no_task_tells_its_secrets():
+    run = RunOptions(storage_options=SECRETS)
+    place = as_place("s3://bucket/store", SECRETS)
+    source = Study("ct", "", place / "ct.nii.gz", None, "ct.nii.gz", 1)
+    for thing in (run, ConvertTask(source, place, ConvertOptions()), ScoreTask("ct", place, 1)):
+        assert "bucket" in repr(thing) or thing is run
+        assert "topsecret" not in repr(thing)
+        assert "tokentoken" not in repr(thing)
 
 
 def test_no_error_tells_secrets(s3):

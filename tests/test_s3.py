@@ -12,7 +12,7 @@ from collections import Counter
 import nibabel as nib
 import numpy as np
 import pytest
-from s3_server import KEY, SECRET, counted
+from s3_server import KEY, SECRET, counted, serve_folder
 from small_chests import tree
 
 import fastct
@@ -153,6 +153,15 @@ def test_two_runs_at_once_share_the_work(bucket, s3, job):
     assert sorted(name for event in done if event["stage"] == "convert" for name in event["done"]) == list(IDS)
     assert contents(url, s3.options, OWN) == contents(job[1], s3.options, OWN)
     assert fastct.verify(url, s3.options) == []
+
+
+def test_a_store_is_read_over_plain_http(scored):
+    with serve_folder(scored) as url:
+        study = fastct.open(url)["study_0003"]
+        expected = fastct.open(scored)["study_0003"]
+        box = (slice(3, 9), slice(50, 80), slice(60, 70))
+        np.testing.assert_array_equal(study.read(*box), expected.hu[box])
+        np.testing.assert_array_equal(study.lungs, expected.lungs)
 
 
 def test_a_server_that_is_gone_is_named(s3):

@@ -108,7 +108,21 @@ def _is_dead(found: bytes, tag: str, key: str, watched: Watched) -> bool:
     try:
         owner = json.loads(found)["owner"]
         if owner["machine"] == _machine():
-            return bool(_started(int(owner["process"])) != owner["started"])
+            return not _lives(int(owner["process"]), str(owner["started"]))
     except (ValueError, KeyError, TypeError):
         pass  # no claim of ours: it dies by its silence
     return last_tag == tag and monotonic() - since > SILENT_S
+
+
+def _lives(process: int, started: str) -> bool:
+    """Whether a process of this machine is still the one that started then."""
+    found = _started(process)
+    if found is not None:
+        return found == started
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # another user's, whose start is hidden from us
+    return False  # a zombie

@@ -9,7 +9,10 @@ Google Cloud Storage, Azure):
 3. The root document names size and checksum of every array's shard, and stands only while these shards do. Who
    finds the same root before and after he opened a shard (`fastct.store` looks) has the right one; from then on
    he asks for ranges of that very object (if-match), and gets an error, never a part of another one.
-4. Readers other than fastct that keep an old root document through a replacement are not protected: they should
+4. One run at a time works on a study: it claims it first (`fastct.storage.object_claims`). Should a claim be taken
+   from one who was only held up for long, both put the same bytes, unless their settings differ: then the root that
+   stands first stays, the later writer fails, and the next run finds the sizes wrong and puts the study anew.
+5. Readers other than fastct that keep an old root document through a replacement are not protected: they should
    open the study again.
 """
 

@@ -54,13 +54,16 @@ class ObstoreBucket(Bucket):
         options: dict[str, Any] = {}
         if part is not None:
             options["range"] = part
-        if tag:
+        if tag.startswith('"'):  # a strong entity tag, as RFC 9110 has it: others never match
             options["if_match"] = tag
         try:
             answer = obstore.get(self._store, key, options=options)  # type: ignore[arg-type]  # a plain dict
-            return memoryview(answer.bytes()), _status(answer.meta).tag
         except PreconditionError:
             raise ReplacedError(key) from None
+        found = _status(answer.meta).tag
+        if tag not in ("", found):
+            raise ReplacedError(key)
+        return memoryview(answer.bytes()), found
 
     def put(self, key: str, payload: Bytes) -> None:
         """Put an object, whole or not at all."""
