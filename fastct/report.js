@@ -75,7 +75,7 @@ function toggle(line, wanted = !details.has(line)) {
   if (wanted) {
     const found = study(line), row = Object.fromEntries(columns.map((name, n) => [name, found.row[n]]));
     const article = make("article", {"aria-label": `Details of ${nameOf(line)}`},
-      found.pictures ? planes(found.pictures, nameOf(line)) : make("p", {class: "soft"}, "No pictures of this study."),
+      found.pictures ? planes(found.pictures, nameOf(line)) : make("p", {class: "soft"}, "No pictures of this study: it is not scored, or the page would have grown too big to open."),
       make("div", {class: "facts"}, found.pictures ? histogram(found.pictures) : null, numbers(row, line)));
     const detail = make("tr", {class: "detail", id: "x" + line.id},
       make("td", {colspan: line.cells.length}, article));

@@ -16,6 +16,13 @@ from fastct.pictures import HISTOGRAM_HU, StudyPictures
 
 Row = Mapping[str, object]
 
+PICTURES_BYTES = 22_500_000
+"""Of pictures in one page: with the rows of 1110 studies it stays below 25 MB. Studies beyond, at the end of the work
+list, are shown without."""
+
+LISTED = 4000
+"""Studies that the work list holds at most; figures and charts are of all, and so is studies.csv."""
+
 PIECES = 64
 """Pieces of the template joined before they are handed on: fewer writes, and still far from a whole page."""
 
@@ -106,7 +113,8 @@ def render_report(rows: Sequence[Row], pictures: Mapping[str, StudyPictures], fa
     stream = template("report").stream(
         facts=facts,
         failed=[row for row in rows if row.get("status") == "failed"],
-        entries=entries,
+        entries=entries[:LISTED],
+        total=len(entries),
         counts=_counts(rows, entries),
         classes=CLASSES,
         class_counts=_class_counts(entries),
@@ -116,7 +124,7 @@ def render_report(rows: Sequence[Row], pictures: Mapping[str, StudyPictures], fa
         bars=_percent_bars(entries),
         compared=_compared(entries),
         edge_changes=edge_changes(entry.row for entry in entries),
-        block=lambda row: _block(row, columns, pictures),
+        block=_Blocks(columns, pictures),
         setting=_setting,
     )
     stream.enable_buffering(PIECES)
@@ -219,11 +227,21 @@ def _setting(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False)
 
 
-def _block(row: Row, columns: Sequence[str], pictures: Mapping[str, StudyPictures]) -> Markup:
-    """The text of one study for the page's script: a JSON object in which nothing ends the element."""
-    values = json.dumps([_plain(row.get(name)) for name in columns], separators=(",", ":"))
-    drawn = pictures.get(str(row.get("study_id", "")))
-    return harmless(f'{{"row":{values},"pictures":{drawn.to_json() if drawn else "null"}}}')
+class _Blocks:
+    """Makes the text of each study for the page's script: a JSON object in which nothing ends the element.
+
+    Pictures are looked up while there is room for them.
+    """
+
+    def __init__(self, columns: Sequence[str], pictures: Mapping[str, StudyPictures]) -> None:
+        self.columns, self.pictures, self.left_bytes = columns, pictures, PICTURES_BYTES
+
+    def __call__(self, row: Row) -> Markup:
+        values = json.dumps([_plain(row.get(name)) for name in self.columns], separators=(",", ":"))
+        drawn = self.pictures.get(str(row.get("study_id", ""))) if self.left_bytes > 0 else None
+        text = drawn.to_json() if drawn else "null"
+        self.left_bytes -= len(text)
+        return harmless(f'{{"row":{values},"pictures":{text}}}')
 
 
 def _plain(value: object) -> object:

@@ -224,6 +224,22 @@ def test_a_whole_data_set_is_small_and_never_held_whole(drawn):
     assert peak < written / 2
 
 
+def test_ten_times_as_many_studies_still_make_one_page_that_opens(drawn):
+    rows, pictures = many(drawn, 11_100)
+    pieces = list(render_report(rows, pictures, FACTS))
+    assert sum(len(piece.encode()) for piece in pieces) < 32_000_000
+    page = Page("".join(pieces))
+    assert len(page.cells) == 4000
+    ranks = [int(severity) for severity in re.findall(r'data-severity="CT-(.)"', "".join(pieces))]
+    assert ranks == sorted(ranks, reverse=True), "those of highest severity stay"
+    blocks = [block for name, block in page.blocks.items() if name and name.startswith("d")]
+    shown = ['"pictures":null' not in block for block in blocks]
+    assert shown[0]
+    assert not shown[-1]
+    assert shown == sorted(shown, reverse=True)
+    assert "studies of highest severity of 11100" in "".join(pieces)
+
+
 class Browser:
     """Headless Chromium, driven over its debugging pipe; keeps every console message and request."""
 

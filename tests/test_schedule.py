@@ -3,18 +3,15 @@
 import contextlib
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from deadly_jobs import Square, deaths, square, square_or_refuse, visible, where
 from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
+from machines import Machines
 
 from fastct import schedule
 from fastct.batches import BATCH_BYTES, BATCH_STUDIES, do_batch, in_batches
@@ -111,57 +108,10 @@ def test_deaths_of_workers_cost_nothing_and_the_guilty_are_named(tmp_path):
     assert [deaths(tmp_path / name) for name in kills] == [1, 2, 3]
 
 
-def python(*arguments, folder, path=()):
-    """A Python process of its own, in its own folder, which can import what `path` names."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
-class Machines:
-    """A scheduler and workers without nannies, each a process with a folder of its own."""
-
-    def __init__(self, folder, path):
-        self.folder, self.path, self.processes = folder, path, {}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.address = f"tcp://127.0.0.1:{port}"
-        self.start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
-
-    def start(self, name, kind, *options, path=None):
-        (self.folder / name).mkdir()
-        command = ("-m", "dask", kind, *options)
-        self.processes[name] = python(*command, folder=self.folder / name, path=self.path if path is None else path)
-
-    def worker(self, name, **more):
-        options = ("--no-nanny", "--no-dashboard", "--nthreads", "1", "--name", name)
-        self.start(name, "worker", self.address, *options, **more)
-
-    def wait_for(self, count):
-        with Client(self.address, timeout=30, set_as_default=False) as client:
-            client.wait_for_workers(count, timeout=30)
-
-    def kill(self, name, number=signal.SIGKILL):
-        self.processes[name].send_signal(number)
-
-    def close(self):
-        for process in self.processes.values():
-            process.kill()
-            process.wait()
-
-
 @pytest.fixture
 def machines(tmp_path):
-    own = Path(__file__).parent
-    found = Machines(tmp_path, [own, own.parent])
-    yield found
-    found.close()
+    with contextlib.closing(Machines(tmp_path)) as found:
+        yield found
 
 
 def test_a_deadly_study_costs_a_cluster_three_workers_and_no_more(machines, tmp_path):
@@ -211,8 +161,7 @@ def test_a_cluster_without_fastct_is_named(tmp_path):
     """Scheduler and worker that find another version of fastct, then none that the work could be done with."""
     (tmp_path / "old" / "fastct").mkdir(parents=True)
     (tmp_path / "old" / "fastct" / "__init__.py").write_text("__version__ = '0.0.1'\n")
-    own = Path(__file__).parent
-    with contextlib.closing(Machines(tmp_path, [own, own.parent])) as machines:
+    with contextlib.closing(Machines(tmp_path)) as machines:
         machines.worker("worker0", path=[tmp_path / "old"])
         machines.wait_for(1)
         with pytest.raises(WorkerError, match=r"was wanted, and worker tcp://.* has 0\.0\.1"):
