@@ -1,0 +1,261 @@
+"""Reading .nii.gz, decoding chunks, reading a store and converting into one, beside those who do the same."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastct
+from benchmarks.common import Subject
+from benchmarks.comparing import Case, Rival, Work
+from fastct import shards
+
+Voxels = NDArray[Any]
+Box = tuple[slice, slice, slice]
+
+PATCH = (32, 128, 128)
+PATCHES = 32
+STUDIES = 8  # of one data set to convert: hard links of one file
+CHUNK = shards.CHUNK_SHAPE
+LARGE_CHUNK = (16, 128, 128)  # a size that Zarr's users take
+
+
+def cases(subject: Subject) -> Iterator[Case]:
+    """What is compared, on one CT whose bytes are warm."""
+    yield read_case(subject)
+    yield decode_case(subject)
+    yield whole_case(subject)
+    yield patches_case(subject)
+    yield convert_case(subject)
+
+
+@cache
+def folder() -> Path:
+    """A folder that lasts as long as the process."""
+    made = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+# Reading
+
+
+def read_case(subject: Subject) -> Case:
+    """A .nii.gz to int16 voxels."""
+    rivals = [
+        Rival("libdeflate alone", lambda: libdeflate(subject.path), "deflate", None, 0.8),
+        Rival("nibabel", lambda: nibabel(subject.path), "nibabel", 0.0, 3.0, array=lambda image: image.T),
+        Rival("SimpleITK", lambda: simple_itk(subject.path), "SimpleITK", 0.0, 1.5),
+    ]
+    return Case("read .nii.gz", lambda: fastct.read_nifti(subject.path).hu, rivals)
+
+
+def libdeflate(path: Path) -> Work:
+    """Inflating, and nothing else."""
+    import deflate
+
+    def work() -> Voxels:
+        raw = path.read_bytes()
+        return np.frombuffer(deflate.gzip_decompress(raw, int.from_bytes(raw[-4:], "little")), np.uint8)
+
+    return work
+
+
+def nibabel(path: Path) -> Work:
+    """Voxels as stored."""
+    import nibabel as nib
+
+    return lambda: np.asarray(nib.load(path).dataobj)
+
+
+def simple_itk(path: Path) -> Work:
+    """Voxels as stored."""
+    import SimpleITK as sitk
+
+    return lambda: sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+# Decoding
+
+
+def decode_case(subject: Subject) -> Case:
+    """All chunks of a shard into memory that is used again."""
+    metadata = shards.array_metadata(subject.hu.shape, "int16", "ctpack", -1024)
+    shard = bytes(shards.write_shard(subject.hu, metadata))
+    out = np.zeros_like(subject.hu)
+    rivals = [
+        Rival("memcpy", lambda: memcpy(subject.hu), None, 0.0, 0.7),
+        Rival("numcodecs Blosc(lz4, bitshuffle)", lambda: blosc(subject.hu), "numcodecs", None, 2.5),
+    ]
+    return Case("decode all chunks", lambda: shards.read_shard(shard, metadata, out=out), rivals)
+
+
+def memcpy(hu: Voxels) -> Work:
+    """A copy into memory that is used again."""
+    out = np.zeros_like(hu)
+
+    def work() -> Voxels:
+        np.copyto(out, hu)
+        return out
+
+    return work
+
+
+def blosc(hu: Voxels) -> Work:
+    """Chunks of the same shape, each into the same memory."""
+    from numcodecs.blosc import Blosc
+
+    codec = Blosc("lz4", 5, Blosc.BITSHUFFLE)
+    encoded = [codec.encode(chunk) for chunk in chunks(hu)]
+    room = np.empty(CHUNK, np.int16)
+
+    def work() -> Voxels:
+        for chunk in encoded:
+            codec.decode(chunk, room)
+        return room
+
+    return work
+
+
+def chunks(hu: Voxels) -> Iterator[Voxels]:
+    """The volume in chunks, filled up at its edges."""
+    room = np.pad(hu, [(0, -n % c) for n, c in zip(hu.shape, CHUNK, strict=True)], "edge")
+    for begin in np.ndindex(*(n // c for n, c in zip(room.shape, CHUNK, strict=True))):
+        box = tuple(slice(b * c, (b + 1) * c) for b, c in zip(begin, CHUNK, strict=True))
+        yield np.ascontiguousarray(room[box])
+
+
+# Reading a store
+
+
+@cache
+def store_of(path: Path) -> Path:
+    """A store of the CT."""
+    fastct.convert(path, folder() / "store", workers=1)
+    return folder() / "store"
+
+
+def whole_case(subject: Subject) -> Case:
+    """All voxels of a study, from its name on, into fresh memory."""
+    store = fastct.open(store_of(subject.path))
+    (study_id,) = store
+    rivals = [
+        Rival("memcpy into fresh memory", lambda: subject.hu.copy, None, 0.0),
+        Rival("tensorstore, same chunks", lambda: tensorstore_whole(subject.hu, CHUNK), "tensorstore", 0.0, 3.0),
+        Rival("tensorstore, 16×128×128", lambda: tensorstore_whole(subject.hu, LARGE_CHUNK), "tensorstore", 0.0, 3.0),
+    ]
+    return Case("open(...)[...].hu", lambda: store[study_id].hu, rivals)
+
+
+def patches_case(subject: Subject) -> Case:
+    """Patches from random places of one study."""
+    (study_id,) = store = fastct.open(store_of(subject.path))
+    study, boxes = store[study_id], boxes_in(subject.hu.shape)
+
+    def read(chunk_shape: tuple[int, int, int]) -> Work:
+        array = zarr_of(subject.hu, chunk_shape)
+        return lambda: [array[box].read().result() for box in boxes][-1]
+
+    rivals = [
+        Rival("tensorstore, same chunks", lambda: read(CHUNK), "tensorstore", 0.0, 3.0),
+        Rival("tensorstore, 16×128×128", lambda: read(LARGE_CHUNK), "tensorstore", 0.0, 3.0),
+    ]
+    shape = "×".join(str(s.stop - s.start) for s in boxes[0])
+    return Case(f"{PATCHES} patches {shape}", lambda: [study.read(*box) for box in boxes][-1], rivals)
+
+
+def boxes_in(shape: tuple[int, ...]) -> list[Box]:
+    """Places of patches, drawn at random."""
+    rng = np.random.default_rng(1)
+    size = [min(n, m) for n, m in zip(PATCH, shape, strict=True)]
+    starts = [[int(rng.integers(0, n - s + 1)) for n, s in zip(shape, size, strict=True)] for _ in range(PATCHES)]
+    return [tuple(slice(b, b + s) for b, s in zip(start, size, strict=True)) for start in starts]
+
+
+def tensorstore_whole(hu: Voxels, chunk_shape: tuple[int, int, int]) -> Work:
+    """All voxels of an open array."""
+    array = zarr_of(hu, chunk_shape)
+    return lambda: array.read().result()
+
+
+def zarr_of(hu: Voxels, chunk_shape: tuple[int, int, int]) -> Any:
+    """The volume as Zarr v3 in Blosc's lz4, opened by tensorstore with one thread and no cache."""
+    import tensorstore
+
+    codec = {"name": "blosc", "configuration": {"cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "typesize": 2}}
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": tempfile.mkdtemp(dir=folder())},
+        "context": {"data_copy_concurrency": {"limit": 1}, "file_io_concurrency": {"limit": 1}},
+        "metadata": {
+            "shape": hu.shape,
+            "data_type": "int16",
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk_shape}},
+            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, codec],
+        },
+        "create": True,
+    }
+    array = tensorstore.open(spec).result()
+    array.write(hu).result()
+    return array
+
+
+# Converting
+
+
+def convert_case(subject: Subject) -> Case:
+    """A folder of studies into a store, one worker; all is on the disk at the end."""
+    source = folder() / "source"
+    source.mkdir(exist_ok=True)
+    paths = [source / f"study_{n}.nii.gz" for n in range(STUDIES)]
+    for path in paths:
+        if not path.exists():
+            link_or_copy(subject.path, path)
+    fresh = (folder() / f"converted_{n}" for n in count())
+    inflate = [libdeflate(path) for path in paths]
+    rivals = [
+        Rival("libdeflate alone", lambda: lambda: [work() for work in inflate], "deflate", None, 1 / 1.6),
+        Rival("nifti-zarr", lambda: nifti_zarr(paths), "nifti-zarr", None, 4.0),
+        Rival("ngff-zarr", lambda: ngff_zarr(paths), "ngff-zarr", None, 4.0),
+    ]
+    return Case(f"convert {STUDIES} studies", lambda: fastct.convert(source, next(fresh), workers=1), rivals)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same file under another name."""
+    try:
+        os.link(source, target)
+    except OSError:
+        target.write_bytes(source.read_bytes())
+
+
+def nifti_zarr(paths: list[Path]) -> Work:
+    """Each file into a NIfTI-Zarr of one level."""
+    import niizarr
+
+    fresh = (folder() / f"niizarr_{n}" for n in count())
+    return lambda: [
+        niizarr.nii2zarr(str(path), str(next(fresh)), nb_levels=1, zarr_version=3, ome_version="0.5") for path in paths
+    ]
+
+
+def ngff_zarr(paths: list[Path]) -> Work:
+    """Each file, read by nibabel, into an OME-Zarr of one level."""
+    import ngff_zarr as ngff
+    import nibabel as nib
+
+    fresh = (folder() / f"ngff_{n}" for n in count())
+
+    def convert(path: Path) -> None:
+        image = ngff.to_ngff_image(np.asarray(nib.load(path).dataobj).T, dims=["z", "y", "x"])
+        ngff.to_ngff_zarr(str(next(fresh)), ngff.to_multiscales(image, scale_factors=[]), version="0.5")
+
+    return lambda: [convert(path) for path in paths]
