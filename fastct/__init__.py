@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastct import codecs as codecs
     from fastct import errors as errors
+    from fastct import transforms as transforms
     from fastct.comparison import compare as compare
     from fastct.dataset import Dataset as Dataset
     from fastct.geometry import Geometry as Geometry
@@ -43,7 +44,7 @@ _HOMES = {
     "Dataset": "dataset",
     "Loader": "loader",
 }
-_MODULES = ("codecs", "errors")
+_MODULES = ("codecs", "errors", "transforms")
 __all__ = [*_HOMES, *_MODULES]
 
 if not TYPE_CHECKING:
