@@ -1,5 +1,8 @@
 """Chunks decoded by the CUDA kernels, run by g++ or by a GPU, are those of the CPU's codec to the last bit."""
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -228,3 +231,20 @@ def test_what_cannot_be_is_refused(gpu):
     wide = ShardLayout((4, 5, 300), (4, 5, 300), "int16", "ctpack", 0)
     with pytest.raises(ArrayError, match="8 x 64 x 64"):
         on_gpu.decode_chunks(source, [ChunkBox(wide, index, (0, 0, 0), (4, 5, 6))], [np.empty(box.shape, np.int16)])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_the_kernels_stay_in_bounds_on_mutated_bytes(tmp_path):
+    """More with FASTCT_FUZZ_INPUTS=1000000."""
+    program, n_inputs = tmp_path / "fuzz", os.environ.get("FASTCT_FUZZ_INPUTS", "2500")
+    source = Path(__file__).parent / "fuzz_gpu_chunks.cpp"
+    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize=alignment", "-fno-sanitize-recover=undefined"]
+    flags = ["-O0", "-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing", "-w", *sanitizers]
+    includes = ["-I", str(source.parent / "cuda_on_cpu")]
+    built = subprocess.run(["g++", *flags, *includes, str(source), "-o", str(program)], capture_output=True, text=True)
+    if built.returncode and "asan" in built.stderr:
+        pytest.skip("g++ has no AddressSanitizer here")
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run([str(program), n_inputs, "1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert done.stdout.startswith(f"{n_inputs} chunks")

@@ -126,6 +126,7 @@ static void run_fiber();
 #ifdef __x86_64__
 extern "C" void switch_stack(void** left, void* entered);
 asm(R"(
+.pushsection .text
 switch_stack:
   pushq %rbp
   pushq %rbx
@@ -142,6 +143,7 @@ switch_stack:
   popq %rbx
   popq %rbp
   ret
+.popsection
 )");
 struct Context {
   void* stack_pointer;
