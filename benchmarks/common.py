@@ -4,10 +4,13 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastct.device import to_gpu
+from fastct.errors import FastctError
 from fastct.geometry import Geometry
 from fastct.nifti import read_nifti, write_nifti
 from fastct.phantom import Phantom, draw_study
@@ -45,3 +48,19 @@ def subject(ct: Path | None = None) -> Subject:
     path = nifti_file() if ct is None else ct
     volume = read_nifti(path)
     return Subject(path, volume.hu, volume.geometry)
+
+
+def placed(array: NDArray[Any], place: str) -> Any:
+    """An array on the "cpu", or a copy on the "gpu"; asv takes NotImplementedError for "not applicable"."""
+    if place == "cpu":
+        return array
+    try:
+        return to_gpu(array)
+    except FastctError as error:
+        raise NotImplementedError from error
+
+
+def wait_for(array: Any) -> None:
+    """Wait until the GPU that an array lies on is done with it."""
+    if not isinstance(array, np.ndarray):
+        array.device.synchronize()

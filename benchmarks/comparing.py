@@ -46,12 +46,13 @@ def largest_difference(own: Any, other: Any) -> float:
 
 @dataclass(frozen=True)
 class Case:
-    """Some work as fastct does it, who else does it, and how far two results lie apart."""
+    """Some work as fastct (`by`) does it, who else does it, and how far two results lie apart."""
 
     work: str
     own: Work
     rivals: Sequence[Rival]
     difference: Callable[[Any, Any], float] = largest_difference
+    by: str = "fastct"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Row:
         ]
 
 
-HEADINGS = ("work", "by", "ms", "time / fastct's", "quartiles", "wanted", "differs by")
+HEADINGS = ("work", "by", "ms", "time / first's", "quartiles", "wanted", "differs by")
 
 
 def compare(case: Case, budget_s: float, turn_s: float = TURN_S) -> Iterator[Row]:
@@ -96,7 +97,7 @@ def compare(case: Case, budget_s: float, turn_s: float = TURN_S) -> Iterator[Row
 
     A rival whose package is not installed is left out.
     """
-    calls, rivals = [case.own], [Rival("fastct", lambda: case.own)]
+    calls, rivals = [case.own], [Rival(case.by, lambda: case.own)]
     for rival in case.rivals:
         try:
             calls.append(rival.prepare())

@@ -332,9 +332,10 @@ def threads_case(name: str, do: Callable[[int], None], wanted: float | None = No
     """Four pieces of work on two threads, beside one."""
     pool = ThreadPoolExecutor(2)
     return Case(
-        f"{name}, two threads",
+        f"threads: {name}",
         lambda: list(pool.map(do, range(4))),
         [Rival("one thread", lambda: lambda: [do(n) for n in range(4)], wanted=wanted)],
+        by="two threads",
     )
 
 
