@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from small_chests import small_chest
 
 import fastct
 from fastct import device
@@ -88,6 +89,16 @@ def test_counts_and_projections(cupy):
     for kind in ("max", "min", "mean"):
         for axis in range(3):
             assert_same(project([on_gpu], kind, axis, 4)[0], project([hu], kind, axis, 4)[0])
+
+
+def test_lungs_and_opacities(real_cupy):
+    hu, _, affine = small_chest(2)  # tests/test_gpu_chain.py has it done by the stand-in
+    geometry = fastct.Geometry(hu.shape, affine)
+    on_gpu = device.to_gpu(hu)
+    lungs, lungs_on_gpu = fastct.lung_mask(hu, geometry), fastct.lung_mask(on_gpu, geometry)
+    assert lungs.any()
+    assert_same(lungs_on_gpu, lungs)
+    assert_same(fastct.opacity_mask(on_gpu, lungs_on_gpu, geometry), fastct.opacity_mask(hu, lungs, geometry))
 
 
 def stored(voxels, at=0):
