@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 BUDGET_S = 465.0  # under eight minutes
 # Shares of the budget that stages may take at most: timings get what is left.
 BUILD_SHARE, TESTS_SHARE = 0.3, 0.45
-TESTS = "tests/test_gpu.py"
+TESTS = ("tests/test_gpu.py", "tests/test_gpu_chain.py")
 BUILD = (
     ("python", "setup.py", "-q", "build_ext", "--inplace"),
     ("python", "-c", "import fastct, fastct.codecs, fastct.transforms; print(fastct.__file__)"),
@@ -98,7 +98,7 @@ def _installing(wheels: Path | None, site: str) -> tuple[tuple[str, ...], ...]:
 def _testing(cpu: bool, under: str, tests: str) -> tuple[str, ...]:
     """What needs a GPU; without one, what its stand-in can do of it."""
     chosen = tests or ("stand-in" if cpu else "not stand-in")
-    return (*shlex.split(under), "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, TESTS)
+    return (*shlex.split(under), "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *TESTS)
 
 
 if __name__ == "__main__":

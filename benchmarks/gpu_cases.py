@@ -100,6 +100,7 @@ def cases(place: Place, small: bool) -> Iterator[Maker]:
     yield lambda: _decode_patches(subjects)
     yield lambda: _carry_patches(subjects)
     yield lambda: _lungs(subjects)
+    yield lambda: _opacities(subjects)
 
 
 def _bytes_of(*batches: Any) -> int:
@@ -256,6 +257,17 @@ def _lungs(subjects: Subjects) -> Case:
     geometries = [subjects.geometry] * len(volumes)
     moved = _bytes_of(volumes) + sum(int(hu.size) for hu in volumes)
     return Case("lung masks", moved, lambda: fastct.lung_mask(volumes, geometries), {}, samples=len(volumes))
+
+
+def _opacities(subjects: Subjects) -> Case:
+    volumes, geometry = subjects.volumes, subjects.geometry
+    masks = fastct.lung_mask(volumes, [geometry] * len(volumes))
+
+    def own() -> Any:
+        return [fastct.opacity_mask(hu, lungs, geometry) for hu, lungs in zip(volumes, masks, strict=True)]
+
+    moved = _bytes_of(volumes, masks) + sum(int(hu.size) for hu in volumes)
+    return Case("opacity masks", moved, own, {}, samples=len(volumes))
 
 
 def _tensor(array: Any) -> Any:

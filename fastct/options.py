@@ -12,6 +12,7 @@ from fastct.errors import OptionError
 CODECS = ("ctpack", "blosc", "zstd")
 POOLS = ("processes", "threads")
 GIB = 1 << 30
+GPU_WORKERS = 16  # by default at most: each holds memory of a GPU, even while it reads and writes
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class RunOptions:
     @property
     def worker_count(self) -> int:
         """Worker processes to start on this machine."""
-        return self.workers or len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
+        return self.workers or (min(cores, GPU_WORKERS) if self.device.startswith("cuda") else cores)
 
     @property
     def skip_finished(self) -> bool:

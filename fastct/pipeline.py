@@ -35,7 +35,6 @@ from fastct.tables import TABLE, write_tables
 
 AnyPath = str | os.PathLike[str]
 POLL_S = 0.25  # how often a study that another run works on is asked after
-WORKERS_OF_A_GPU = 4  # that read, picture and write its studies side by side
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def convert(
     """
     refuse_unknown(options, ConvertOptions, RunOptions)
     how, run = choose(ConvertOptions, options), choose(RunOptions, options)
-    _share_gpus(run)  # a GPU that scoring will not find is better missed now
+    _gpus(run)  # a GPU that scoring will not find is better missed now
     listing = find_studies(src, run.storage_options)
     storage = open_storage(store, run.storage_options)
     _refuse_foreign_folder(storage)
@@ -120,7 +119,7 @@ def score(store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None 
     refuse_unknown(options, RunOptions)
     run = choose(RunOptions, options)
     storage = open_storage(store, run.storage_options)
-    run, gpus = _share_gpus(run)
+    gpus = _gpus(run)
     read_manifest(storage)
     tasks = [
         ScoreTask(record.study_id, storage.place, sum(size for size, _ in record.keys.values()), gpu)
@@ -144,14 +143,11 @@ CONVERT = Stage("convert", convert_study, is_converted)
 SCORE = Stage("score", score_study, is_scored)
 
 
-def _share_gpus(run: RunOptions) -> tuple[RunOptions, tuple[int | None, ...]]:
-    """The GPUs that studies go to in turn (None: the CPU), and no more workers of our own than they can serve."""
+def _gpus(run: RunOptions) -> tuple[int | None, ...]:
+    """The GPUs that studies go to in turn; None is the CPU."""
     if run.scheduler and run.device.startswith("cuda"):
-        return run, (int(run.device.partition(":")[2] or 0),)  # there, each worker has its own first
-    gpus = find_gpus(run.device)
-    if gpus and not run.workers:
-        run = replace(run, workers=min(run.worker_count, WORKERS_OF_A_GPU * len(gpus)))
-    return run, gpus or (None,)
+        return (int(run.device.partition(":")[2] or 0),)  # there, each worker has its own first
+    return find_gpus(run.device) or (None,)
 
 
 @dataclass(frozen=True)
