@@ -84,3 +84,10 @@ def gpu(cuda_on_cpu: tuple[Any, Path]) -> Iterator[Any]:
     """A stand-in for a GPU, which takes NumPy arrays for its own."""
     shim, folder = cuda_on_cpu
     yield from shim.device_on_cpu(folder)
+
+
+@pytest.fixture(scope="module")
+def cupy(cuda_on_cpu: tuple[Any, Path]) -> Iterator[Any]:
+    """A stand-in for CuPy, with arrays of its own."""
+    shim, folder = cuda_on_cpu
+    yield from shim.cupy_on_cpu(folder)
