@@ -177,6 +177,7 @@ class _Job:
                 into.append(outcome.record.study_id)
         with _wait_for(self.storage, TABLE):  # so that whoever writes it last has read the records of all
             write_tables(self.storage, read_records(self.storage))
+        self.storage.sweep()  # once more: workers of a run that was killed may have outlived it for a while
         return Summary(self.stage.name, _sorted(done), _sorted(failed), _sorted(skipped), listing=listing)
 
     def _todo(self, tasks: Sequence[Any]) -> list[Any]:

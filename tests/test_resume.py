@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import threading
 import uuid
 
@@ -11,7 +12,8 @@ from small_chests import small_chest, tree, write_study
 
 import fastct
 from fastct.errors import StoreError
-from fastct.storage import open_storage
+from fastct.storage import CLAIMS, STAGING, open_storage
+from fastct.storage.processes import machine
 from fastct.store import SHARD, study_folder
 
 IDS = tuple(f"study_000{n}" for n in range(1, 5))
@@ -183,6 +185,22 @@ def test_two_runs_at_once_share_the_studies(place):
         assert sorted(name for summary in both for name in summary.done) == list(IDS), "each once"
         assert all(set(summary.done) | set(summary.skipped) == set(IDS) for summary in both)
     assert contents(place[1]) == alone
+
+
+def test_what_a_dying_worker_leaves_during_a_run_is_swept(place):
+    dead = 2**22 + 1  # beyond any process number of Linux
+    _, store = place
+    left = f"{STAGING}/{socket.gethostname()}~{dead}-00/part"
+
+    def leave(event):
+        if store.is_local:
+            store.write(left, b"half")
+        else:
+            owner = {"machine": machine(), "process": dead, "started": "1"}
+            store.write(f"{CLAIMS}/studies/gone", json.dumps({"owner": owner}).encode())
+
+    fastct.convert(place[0].place.url, store.place.url, workers=1, on_event=leave)
+    assert not [key for key in store.keys(".fastct") if key.startswith((STAGING, CLAIMS))]
 
 
 def test_a_study_whose_owner_fails_is_done_by_the_one_who_waited(place, monkeypatch):

@@ -48,9 +48,9 @@ def bucket(s3, chests):
 
 @pytest.fixture(scope="module")
 def job(s3, bucket):
-    """The main job, from bucket to bucket, through the command line: what it said, and the URL of its store."""
+    """The main job, from bucket to bucket, by two processes: what the command line said, and the store's URL."""
     url = f"{bucket}/done"
-    process = call("run", f"{bucket}/data", url, "-j1", "--json", options=s3.options)
+    process = call("run", f"{bucket}/data", url, "-j2", "--json", options=s3.options)
     said = process.communicate(timeout=200)
     assert process.returncode == 0, said
     return said, url

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from fastct.errors import StoreError
 from fastct.storage.interface import CLAIMS, STAGING, ByteRange, Bytes, Claim, Status, Storage
 from fastct.storage.place import Place
+from fastct.storage.processes import is_alive
 
 _LARGE_BYTES = 256 << 10  # a piece of which the disk hears at once: it comes to a quarter of a millisecond
 _RENAME_EXCHANGE = 2  # linux/fs.h: both names change places at one moment
@@ -199,7 +200,7 @@ class LocalStorage(Storage):
         for name in list(self.names(STAGING)):
             host, _, rest = name.rpartition("~")
             pid = rest.partition("-")[0]
-            if host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid)):
+            if host == socket.gethostname() and pid.isdigit() and not is_alive(int(pid)):
                 self.remove(f"{STAGING}/{name}")
         for key in list(self.keys(CLAIMS)):
             if claim := self.claim(key.removeprefix(f"{CLAIMS}/")):
@@ -307,16 +308,6 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _status(found: os.stat_result) -> Status:
     return Status(found.st_size, f"{found.st_dev:x}-{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}")
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _make_folders(root: Path, key: str, made: list[Path]) -> None:

@@ -11,16 +11,15 @@ import threading
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from fastct.storage.bucket import Bucket
 from fastct.storage.interface import Claim
+from fastct.storage.processes import is_alive, machine, started
 
 BEAT_S = 10.0
 SILENT_S = 60.0  # six beats: a server that answers late is no death
-_START_TIME = 19  # field of /proc/PID/stat after the name, see proc(5)
 Watched = dict[str, tuple[str, float]]
 Told = Callable[[], AbstractContextManager[None]]
 
@@ -82,23 +81,7 @@ def _bytes(text: dict[str, Any]) -> bytes:
 
 def _owner() -> dict[str, Any]:
     """This process: its machine, its number there, and when it started."""
-    return {"machine": _machine(), "process": os.getpid(), "started": _started(os.getpid())}
-
-
-def _machine() -> str:
-    """This boot of this machine, and the space that its process numbers belong to."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-
-
-def _started(process: int) -> str | None:
-    """When a process of this machine started, in its kernel's ticks; None when there is none."""
-    try:
-        text = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return None
-    state, *rest = text.rpartition(")")[2].split()
-    return None if state in "ZX" else rest[_START_TIME - 1]
+    return {"machine": machine(), "process": os.getpid(), "started": started(os.getpid())}
 
 
 def _is_dead(found: bytes, tag: str, key: str, watched: Watched) -> bool:
@@ -107,22 +90,8 @@ def _is_dead(found: bytes, tag: str, key: str, watched: Watched) -> bool:
         watched[key] = (tag, monotonic())
     try:
         owner = json.loads(found)["owner"]
-        if owner["machine"] == _machine():
-            return not _lives(int(owner["process"]), str(owner["started"]))
+        if owner["machine"] == machine():
+            return not is_alive(int(owner["process"]), str(owner["started"]))
     except (ValueError, KeyError, TypeError):
         pass  # no claim of ours: it dies by its silence
     return last_tag == tag and monotonic() - since > SILENT_S
-
-
-def _lives(process: int, started: str) -> bool:
-    """Whether a process of this machine is still the one that started then."""
-    found = _started(process)
-    if found is not None:
-        return found == started
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # another user's, whose start is hidden from us
-    return False  # a zombie
