@@ -68,12 +68,12 @@ def _judge(pieces: Pieces, middle: int, spacing_mm: Spacing) -> tuple[NDArray[np
 def _longest_chain(
     pieces: Pieces, tubes: NDArray[np.bool_], starts: NDArray[np.bool_], spacing_mm: Spacing
 ) -> list[int]:
-    """The tubes of the chain that leads through most slices downwards."""
+    """The tubes of the chain that leads through most slices downwards, over a gap of one slice at most."""
     below: dict[int, list[tuple[int, int]]] = {}
     for upper, lower, pixels in pieces.reach_down(tubes, masks.disc(REACH_MM, spacing_mm)).tolist():
         below.setdefault(upper, []).append((lower, pixels))
     area, most = pieces.area.tolist(), BOTH_MM2 / (spacing_mm[1] * spacing_mm[2])
-    best: list[list[int]] = []
+    chains: list[list[list[int]]] = []
     met: set[int] = set()
     for start in np.flatnonzero(starts)[::-1].tolist():
         chain, now = [], [] if start in met else [start]  # a lower start of the same chain is no new one
@@ -84,5 +84,9 @@ def _longest_chain(
                 reached[lower] = reached.get(lower, 0) + pixels
             now = [tube for tube, pixels in reached.items() if pixels > REACHED_SHARE * area[tube]]
         met.update(tube for level in chain for tube in level)
-        best = max(best, chain, key=len)
+        chains += [chain] if chain else []
+    best = max(chains, default=[], key=len)
+    if best:  # a thick slice may blur the carina: what begins one slice farther down goes on from there
+        resumed = pieces.slice_index[best[-1][0]] - 2
+        best = best + [level for chain in chains if pieces.slice_index[chain[0][0]] == resumed for level in chain]
     return [tube for level in best for tube in level]

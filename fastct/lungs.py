@@ -172,19 +172,20 @@ def _find_lungs(hu: NDArray[np.int16], spacing_mm: Spacing, options: LungOptions
     middle = find_midline(air, body, spacing_mm)
     airways = find_airways(hu, body, middle, spacing_mm)
     air, cut_mm = cut_apart(hu, air & ~airways, middle, spacing_mm)
-    right, left = _choose(air, hu, middle, spacing_mm)
+    right, left, gas = _choose(air, hu, middle, spacing_mm)
     inner = masks.bounds(right | left)
     if inner is None:
         return None
-    right, left, body, airways = (mask[:, *inner] for mask in (right, left, body, airways))
+    room = body & ~(airways | gas)
+    right, left, room = (mask[:, *inner] for mask in (right, left, room))
     middle -= inner[1].start * masks.WORD_BITS
     if options.keep_consolidation:
-        right, left = draw_in_lesions((right, left), body & ~airways, middle, spacing_mm)
+        right, left = draw_in_lesions((right, left), room, middle, spacing_mm)
     else:
         right, left = fill_vessels((right, left), spacing_mm)
     # Thin parts go last: between lesions that were filled, a thin septum of lung is thin no more.
     thick = masks.disc(THIN_MM, spacing_mm)
-    right, left = (masks.open_slices(one & body, thick) for one in (right, left))
+    right, left = (masks.open_slices(one & room, thick) for one in (right, left))
     return _Found(right, left & ~right, _within(box, inner), cut_mm)
 
 
@@ -210,15 +211,17 @@ def _find_body(tissue: Bits, spacing_mm: Spacing) -> Bits:
     return pieces.paint(largest)
 
 
-def _choose(air: Bits, hu: NDArray[np.int16], middle: int, spacing_mm: Spacing) -> tuple[Bits, Bits]:
-    """The air of the right and of the left lung."""
+def _choose(air: Bits, hu: NDArray[np.int16], middle: int, spacing_mm: Spacing) -> tuple[Bits, Bits, Bits]:
+    """The air of the right and of the left lung, and gas that is neither."""
     pieces = masks.find_pieces(air)
-    side = walk_sides(pieces, _is_lung(pieces, hu, middle, spacing_mm), middle, spacing_mm)
-    return pieces.paint(side == RIGHT), pieces.paint(side == LEFT)
+    large = pieces.area * spacing_mm[1] * spacing_mm[2] >= PIECE_MM2
+    lung = large & _is_lung(pieces, hu, middle)
+    side = walk_sides(pieces, lung, middle, spacing_mm)
+    return pieces.paint(side == RIGHT), pieces.paint(side == LEFT), pieces.paint(large & ~lung)
 
 
-def _is_lung(pieces: Pieces, hu: NDArray[np.int16], middle: int, spacing_mm: Spacing) -> NDArray[np.bool_]:
-    """Pieces that are large enough, and not as dark as gas beside the patient's own lung of that side."""
+def _is_lung(pieces: Pieces, hu: NDArray[np.int16], middle: int) -> NDArray[np.bool_]:
+    """Pieces that are not as dark as gas beside the patient's own lung of that side."""
     histograms = pieces.histograms(hu)
     aerated = histograms[:, : (AERATED_HU - masks.BIN_FLOOR_HU) // masks.BIN_HU]
     left = pieces.middle_x > middle
@@ -226,8 +229,8 @@ def _is_lung(pieces: Pieces, hu: NDArray[np.int16], middle: int, spacing_mm: Spa
     # A side without air (collapsed, or consolidated through and through) borrows the other's density.
     usual = [_median_hu(own if own.any() else aerated.sum(axis=0)) for own in sides]
     gas = np.where(left, *[GAS_MIX * GAS_HU + (1 - GAS_MIX) * usual[side] for side in (1, 0)])
-    wanted: NDArray[np.bool_] = pieces.area * spacing_mm[1] * spacing_mm[2] >= PIECE_MM2
-    return wanted & (_median_hu(histograms) > gas)
+    lung: NDArray[np.bool_] = _median_hu(histograms) > gas
+    return lung
 
 
 def _median_hu(histograms: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.float64]:

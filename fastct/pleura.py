@@ -20,6 +20,7 @@ HEART_BRIDGE_MM = 36.0  # lesions beside the heart are bridged only from lung th
 HILA_MM = (70.0, 50.0)  # half axes, front to back and sideways, of the ellipse that no bridge enters
 CLOSE_MM = 2.5  # vessels and notches of the border that belong to the lung
 POCKET_MM2 = (15.0, 6000.0)  # of the gaps between lung and hull: less is nothing, more is heart or liver
+ROOM_SHARE = 0.9  # of a gap that holds neither airway nor bowel gas
 ACROSS_MM = 20.0  # what reaches farther than this to both sides of the midline is mediastinum
 CRESCENT_MM = 20.0  # between a lesion's chord and the wall that it hides lies no more than this
 SMALL_MM2 = 400.0  # a hole up to this size is lung wherever it lies
@@ -93,7 +94,7 @@ def _draw_in(lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing, limits:
     left = bridge_slices(left, open_room & ~heart, beyond, spacing_mm)
     lungs = close_notches((right, left), spacing_mm)
     aside = _aside(right, middle, limits.aside_mm / spacing_mm[2]) & ~heart
-    filled = fill_gaps(lungs, aside, middle, spacing_mm)
+    filled = fill_gaps(lungs, room, aside, middle, spacing_mm)
     return add_crescents(lungs, filled, room & ~heart, middle, spacing_mm)
 
 
@@ -165,11 +166,11 @@ def close_notches(lungs: Lungs, spacing_mm: Spacing) -> Lungs:
     return right_closed, masks.close_slices(left, shape) & ~right_closed
 
 
-def fill_gaps(lungs: Lungs, aside: Bits, middle: int, spacing_mm: Spacing) -> Lungs:
+def fill_gaps(lungs: Lungs, room: Bits, aside: Bits, middle: int, spacing_mm: Spacing) -> Lungs:
     """Fill holes, and pockets between a lung and the hull of both, that are vessel or lesion.
 
     Gaps at a chord of the hull that leads from one lung to the other are mediastinum, but for their parts
-    within `aside`. So is what reaches across the midline. Large gaps over tissue in the lower lungs are
+    within `aside`. So is what reaches across the midline, or does not lie in `room`. Large gaps over tissue in the lower lungs are
     diaphragm.
     """
     inside, chords = masks.hull(*lungs)
@@ -185,8 +186,8 @@ def fill_gaps(lungs: Lungs, aside: Bits, middle: int, spacing_mm: Spacing) -> Lu
             continue
         x_from, x_to = gaps.box[:, 2:].T
         mediastinal = (x_from < middle - across) & (x_to > middle + across)
-        at_chords, in_holes = gaps.counts_inside((medial, enclosed))
-        mediastinal |= at_chords > 0
+        at_chords, in_holes, in_room = gaps.counts_inside((medial, enclosed, room))
+        mediastinal |= (at_chords > 0) | (in_room < ROOM_SHARE * gaps.area)
         hole = in_holes == gaps.area
         area_mm2 = gaps.area * spacing_mm[1] * spacing_mm[2]
         sized = (area_mm2 >= POCKET_MM2[0]) & (area_mm2 <= POCKET_MM2[1])
