@@ -27,7 +27,9 @@ __all__ = [
     "severity",
 ]
 
-NOISE_FLOOR_PERCENT = 1.5  # what the opacity estimate finds in normal lungs: less counts as none
+# What the opacity estimate finds in normal lungs: less counts as none. Measured: 0.4 and 0.6 % in two real normal
+# chests (LCTSC), up to 0.1 % in normal phantoms.
+NOISE_FLOOR_PERCENT = 1.5
 GROUND_GLASS_HU = (-700, -130)  # mean densities of marked regions in MosMedData (doi:10.17816/DD46826, 2020)
 PROFILE_HU = (-1100, 3100)  # from air to metal: what lies beyond counts at the ends
 GROW_MM = 30.0  # lesion this near to a lung goes to it by distance, beyond by the midline

@@ -16,12 +16,13 @@ RIM_MM = 1.5  # pleural partial volume, not looked at, refilled from inside at t
 SMOOTH_MM = 1.1  # reach of the in-plane mean against noise: 3 x 3 pixels at 0.7 to 1.0 mm
 PEAK_HU = (-1000, -650)  # where the subject's own healthy lung has its commonest density
 PEAK_BINS = 5  # of 4 HU, over which the histogram is smoothed
-LIFT_HU = 170  # opacity lies this far above the peak: half-way to ground glass of about -520
+TISSUE_HU = 40  # what displaces the air
+DISPLACED = 0.19  # share of a healthy lung's air: half of what ground glass displaces, from about -860 to -520
 LEVEL_HU = (-760, -580)  # guards of that threshold in over-inflated and in expiratory chests
 GRAVITY_SHARE = 0.25  # a row's baseline is this quantile of its density: disease rarely fills more
 GRAVITY_HU = 80  # dependent density lifts the baseline by no more
 GRAVITY_SMOOTH_MM = 10.0  # standard deviation along y
-SICK = (0.30, 0.60)  # share of lung above threshold between which the baseline of rows loses its meaning
+SICK = (0.15, 0.40)  # share of lung above threshold between which the baseline of rows loses its meaning
 DENSE_HU = -130  # above: vessel or consolidation, never ground glass by itself (MosMedData: -700 .. -130)
 WINDOW_MM = 4.5  # reach of the window that an opacity fills and a vessel's blurred ring does not
 FILLED_TENTHS = 7  # of that window
@@ -108,7 +109,7 @@ def _levels_hu(histograms: NDArray[np.int32], row_mm: float) -> tuple[NDArray[np
     smooth = np.convolve(total, np.ones(PEAK_BINS, np.int64), "same")
     searched = (floors >= PEAK_HU[0]) & (floors < PEAK_HU[1])
     peak = floors[np.where(searched, smooth, -1).argmax()] + masks.MEAN_BIN_HU / 2
-    level = float(np.clip(peak + LIFT_HU, *LEVEL_HU))
+    level = float(np.clip(peak + DISPLACED * (TISSUE_HU - peak), *LEVEL_HU))
     sick = float(total[floors > level].sum() / total.sum())
     most = GRAVITY_HU * float(np.clip((SICK[1] - sick) / (SICK[1] - SICK[0]), 0.0, 1.0))
     pixels = histograms.sum(axis=1)

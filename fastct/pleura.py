@@ -170,8 +170,8 @@ def fill_gaps(lungs: Lungs, room: Bits, aside: Bits, middle: int, spacing_mm: Sp
     """Fill holes, and pockets between a lung and the hull of both, that are vessel or lesion.
 
     Gaps at a chord of the hull that leads from one lung to the other are mediastinum, but for their parts
-    within `aside`. So is what reaches across the midline, or does not lie in `room`. Large gaps over tissue in the lower lungs are
-    diaphragm.
+    within `aside`. What reaches across the midline, or does not lie in `room`, is no lung either. Large gaps
+    over tissue in the lower lungs are diaphragm.
     """
     inside, chords = masks.hull(*lungs)
     drawn = lungs[0] | lungs[1]

@@ -236,6 +236,29 @@ def test_every_flag_is_raised_somewhere_and_means_something():
     assert set(INFORMING_FLAGS) < set(FLAG_MEANINGS)
 
 
+def test_bowel_gas_in_a_pocket_of_the_lung_is_not_filled():
+    hu = CHEST.copy()
+    tissue = ellipsoid((110, 40, 130), (30, 30, 25)) & (TRUTH == 2)
+    gas = ellipsoid((110, 40, 132), (28, 18, 14)) & tissue
+    hu[tissue], hu[gas] = 30, -1000
+    labels = lung_mask(hu, GEOMETRY)
+    assert not labels[gas].any()
+    assert_true(labels, np.where(tissue, 0, TRUTH).astype(np.uint8), at_least=0.96)
+
+
+def test_airways_are_followed_over_a_slice_that_blurs_the_carina():
+    hu = CHEST.copy()
+    z, y, x = grid()
+    blurred = (z[:, 0, 0] > 105) & (z[:, 0, 0] < 113)
+    assert blurred.sum() == 1
+    here = blurred[:, None, None] & (np.abs(x) < 24) & (np.abs(y + 15) < 12) & (TRUTH == 0)
+    hu[here & (hu < -500)] = -700
+    bronchi = np.zeros(SHAPE, bool)
+    for side in (-1, 1):
+        bronchi |= ((x - side * (110 - z)) ** 2 + (y + 15) ** 2 < 8**2) & (z < 105) & (z > 90)
+    assert lung_mask(hu, GEOMETRY)[bronchi & (TRUTH == 0)].mean() < 0.1
+
+
 @pytest.mark.parametrize("fill", [-3024, -1000, -500, 40, 3000])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 64, 1), (5, 1, 64), (1, 100, 100), (6, 70, 130)])
 def test_no_lungs_at_all(shape, fill):

@@ -22,7 +22,7 @@ END_RADIUS_MM, MURRAY = 0.66, 2.6  # of the last branches; exponent of Murray's 
 PLEURA_MM = 5.0  # no vessel ends nearer to the wall
 BRONCHUS_MM = 1.3  # arteries thicker than this go with a visible bronchus
 COARSE_MM = 4.0  # grid on which disease is laid out
-GROUND_GLASS_HU = (-650.0, -470.0)
+GLASS_FILLED = (0.23, 0.43)  # air displaced by ground glass: -650 to -470 HU in lungs of -860 HU
 SPREAD_WAVES = ((75.0, 0.8), (34.0, 0.6), (15.0, 0.4), (9.0, 0.25))  # mm and weight: patches within patches
 SOLID_WAVES = ((30.0, 1.0),)
 FILLED_WAVES = ((28.0, 0.04), (10.0, 0.03))
@@ -121,9 +121,7 @@ def disease(side: NDArray[np.uint8], patient: Patient, lesion_share: float, rand
     _add_waves(solid, size_mm, SOLID_WAVES, random)
     solid_share = random.uniform(0.0, 0.12) + 0.35 * lesion_share * random.random()
     solid_limit = _limit(side, spread, solid, limit, step, solid_share)
-    glass_hu = random.uniform(*GROUND_GLASS_HU)
-    glass = (glass_hu - patient.lung_hu) / (float(kernels.TISSUE_HU) - patient.lung_hu)
-    filled = np.full(wall_mm.shape, glass, np.float32)
+    filled = np.full(wall_mm.shape, random.uniform(*GLASS_FILLED), np.float32)
     _add_waves(filled, size_mm, FILLED_WAVES, random)
     return kernels.Disease(
         spread=spread,
