@@ -16,7 +16,8 @@ from fastct.transforms import Rotate, Scale, Sometimes, Uniform
 
 PATCH = (32, 128, 128)
 BATCH, THREADS = 4, 2
-SAMPLES, SLOW_SAMPLES = 64, 8
+SAMPLES, SLOW_SAMPLES = 256, 8
+CACHED = 16  # copies of the volume that MONAI keeps in RAM
 WINDOW_HU = (-1000, 400)
 WINDOW_WIDTH = 1e-5  # how far results may lie apart, the window being 1
 CHUNK = (8, 64, 64)
@@ -99,8 +100,16 @@ def from_monai_cache(subject: Subject, patch: tuple[int, ...]) -> Work:
     """MONAI's fastest: windowed volumes kept in RAM and not copied, cropped at random by threads."""
     from monai.data import CacheDataset, ThreadDataLoader
 
-    data = CacheDataset([{"image": str(subject.path)}] * SAMPLES, crops(patch), copy_cache=False, progress=False)
-    loader = ThreadDataLoader(data, batch_size=BATCH, num_workers=THREADS, use_thread_workers=True)
+    cached = CacheDataset([{"image": str(subject.path)}] * CACHED, crops(patch), copy_cache=False, progress=False)
+
+    class Again:
+        def __len__(self) -> int:
+            return SAMPLES
+
+        def __getitem__(self, index: int) -> Any:
+            return cached[index % CACHED]
+
+    loader = ThreadDataLoader(Again(), batch_size=BATCH, num_workers=THREADS, use_thread_workers=True)  # type: ignore[arg-type]
     return lambda: last(loader)
 
 

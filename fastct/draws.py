@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -64,9 +65,14 @@ class Draws:
                 f"seed, epoch and index are {seed!r}, {epoch!r} and {index!r}",
                 "Give whole numbers from 0, the epoch and the index below 2^32",
             )
-        # NumPy promises that these words stay the same in every version.
-        self._sequence = np.random.SeedSequence(int(seed), spawn_key=(int(epoch), int(index), int(step)))
+        self._key = int(seed), (int(epoch), int(index), int(step))
         self._used = 0
+
+    @cached_property
+    def _sequence(self) -> np.random.SeedSequence:
+        """NumPy promises that these words stay the same in every version. Most steps draw none."""
+        seed, place = self._key
+        return np.random.SeedSequence(seed, spawn_key=place)
 
     def word(self) -> int:
         """The next 64 random bits."""

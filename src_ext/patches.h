@@ -126,20 +126,18 @@ inline Fault read_as(const Source& source, const Patch& patch, const Values& map
     return {0, nullptr};
 }
 
-enum Kind { FLOAT32, FLOAT16, UINT8, INT16 };  // of the output's voxels
-
 template <class In>
-inline Fault read_kind(const Source& source, const Patch& patch, const Values& mapping, Kind kind, bool portable) {
+inline Fault read_kind(const Source& source, const Patch& patch, const Values& mapping, values::Kind kind, bool portable) {
     switch (kind) {
-        case FLOAT32: return read_as<In, float>(source, patch, mapping, portable);
-        case FLOAT16: return read_as<In, values::Half>(source, patch, mapping, portable);
-        case UINT8: return read_as<In, uint8_t>(source, patch, mapping, portable);
+        case values::FLOAT32: return read_as<In, float>(source, patch, mapping, portable);
+        case values::FLOAT16: return read_as<In, values::Half>(source, patch, mapping, portable);
+        case values::UINT8: return read_as<In, uint8_t>(source, patch, mapping, portable);
         default: return read_as<In, int16_t>(source, patch, mapping, portable);
     }
 }
 
 // Reads a patch (not empty); a fault names the chunk, and leaves the output unfinished.
-inline Fault read(const Source& source, const Patch& patch, const Values& mapping, Kind kind, bool portable) {
+inline Fault read(const Source& source, const Patch& patch, const Values& mapping, values::Kind kind, bool portable) {
     if (source.voxel_bytes == 2) return read_kind<int16_t>(source, patch, mapping, kind, portable);
     return read_kind<uint8_t>(source, patch, mapping, kind, portable);
 }

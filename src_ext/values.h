@@ -19,6 +19,8 @@ struct Half {
     uint16_t bits;
 };
 
+enum Kind { FLOAT32, FLOAT16, UINT8, INT16 };  // of an output's voxels
+
 // Adding and taking away 1.5 * 2^23 rounds a smaller number to a whole one, ties to even, without a call.
 constexpr float ROUNDER = 12582912.0f;
 

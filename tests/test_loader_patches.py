@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 import fastct
 from fastct import shards
 from fastct._ext import as_bytes
-from fastct._ext.patches import read_patch
+from fastct._ext.patches import read_patch, turn_patch
 from fastct.foreground import SPOTS, as_file, foreground_of, from_file, mark_of
-from fastct.kernels.maps import window_line
+from fastct.kernels.gather import gather
+from fastct.kernels.maps import Grid, Reading, identity_grid, window_line
 from fastct.shard_layout import ShardLayout
 
 law = settings(deadline=None, max_examples=60)
@@ -85,6 +86,33 @@ def test_a_flipped_bit_names_its_chunk_and_others_are_not_read():
     assert np.unravel_index(number, layout.grid) == (1, 0, 1)
     assert "checksum" in finding
     assert read_patch(damaged, index, plan, ((8, 10, 10), (False,) * 3), line, out) is None
+
+
+@law
+@given(
+    st.tuples(*[st.integers(1, 13)] * 3),
+    st.tuples(*[st.integers(1, 30)] * 3),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["float32", "float16", "uint8"]),
+    st.booleans(),
+)
+def test_turning_a_box_is_the_gather_of_its_voxels(shape, wanted, seed, dtype, portable):
+    rng = np.random.default_rng(seed)
+    hu = rng.integers(-1200, 900, shape).astype(np.int16)
+    matrix = np.linalg.qr(rng.normal(size=(3, 3)))[0] * rng.uniform(0.5, 2)
+    if seed % 2:
+        matrix[0], matrix[:, 0] = (1, 0, 0), (1, 0, 0)  # a slice is read from one slice
+    centre, middle = (np.array(shape) - 1) / 2, (np.array(wanted) - 1) / 2
+    grid = Grid(wanted, np.column_stack([matrix, centre - matrix @ middle + rng.integers(-2, 3, 3)]))
+    reading = Reading(grid, window_line(*WINDOW, dtype), fill=None if seed % 5 == 0 else -1024.0)
+    (expected,) = gather([hu], [reading], dtype)
+    room = np.zeros((shape[0] + 1) * shape[1] * shape[2] + shape[2] + 2, np.float32)
+    mapped = Reading(identity_grid(shape), reading.line)
+    room[: hu.size] = gather([hu], [mapped], "float32")[0].reshape(-1)
+    out = np.full(wanted, 7, dtype)
+    edges = (int(reading.settings.margin), float(reading.settings.outside))
+    turn_patch(room, shape, grid.places.copy(), edges, out.view(np.uint16) if dtype == "float16" else out, portable)
+    np.testing.assert_array_equal(out, expected)
 
 
 @law

@@ -18,3 +18,11 @@ def read_patch(
     out: NDArray[Any],
     portable: bool = False,
 ) -> tuple[int, str] | None: ...
+def turn_patch(
+    room: NDArray[np.float32],
+    shape: Triple,
+    places: NDArray[np.int64],
+    edges: tuple[int, float],
+    out: NDArray[Any],
+    portable: bool = False,
+) -> None: ...
