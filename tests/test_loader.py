@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from small_chests import tree
 
 import fastct
 from fastct.errors import OptionError, StoreError, WorkerError
@@ -16,7 +17,7 @@ from fastct.foreground import foreground_key
 from fastct.kernels.gather import gather
 from fastct.kernels.maps import geometry_on
 from fastct.shelf import OpenArray
-from fastct.storage import LocalStorage
+from fastct.storage import LocalStorage, open_storage
 from fastct.store import Store
 from fastct.transforms import (
     Crop,
@@ -500,3 +501,15 @@ def test_far_stores_are_read_by_ranges(store, scored):
     size = (scored / "studies" / "study_0001.nii.zarr" / "0/c/0/0/0").stat().st_size
     assert 0 < Far.fetched_bytes < size
     assert sample["image"].shape == (1, 2, 8, 8)
+
+
+def test_a_store_on_s3_gives_the_same_batches(store, scored, s3):
+    pytest.importorskip("obstore")
+    url = s3.make_bucket("training") + "/store"
+    there = open_storage(url, s3.options)
+    for key, payload in tree(scored).items():
+        there.write(key, payload)
+    far = dataset(fastct.open(url, s3.options), **SHAKEN)
+    same(loaded(fastct.Loader(dataset(store, **SHAKEN))), loaded(fastct.Loader(far, threads=3, ahead=3)))
+    sample = pickle.loads(pickle.dumps(far))[5]  # noqa: S301
+    np.testing.assert_array_equal(sample["image"], dataset(store, **SHAKEN)[5]["image"])
