@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
@@ -147,10 +147,17 @@ def _quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 def versions(cases: Sequence[Case]) -> str:
-    """The packages that are compared, with their versions."""
+    """The packages that are compared, with their versions, where they are installed."""
     rivals = {rival.package for case in cases for rival in case.rivals if rival.package}
     packages = rivals | {"fastct", "numpy", "numba"}
-    return ", ".join(f"{package} {version(package)}" for package in sorted(packages, key=str.lower))
+    return ", ".join(filter(None, map(_version, sorted(packages, key=str.lower))))
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return ""
 
 
 def table(rows: Sequence[Row]) -> str:
