@@ -1,11 +1,14 @@
-"""Converting, whole reads and patch reads of a study, by codec."""
+"""The codec alone; converting, whole reads and patch reads of a study, by codec."""
 
 import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 import fastct
-from benchmarks.common import nifti_file
+from benchmarks.common import nifti_file, phantom
+from fastct import shards
 from fastct.options import CODECS
 
 PATCH = (slice(4, 36), slice(100, 228), slice(200, 328))
@@ -28,6 +31,9 @@ class Store:
     def time_convert(self, codec):
         fastct.convert(nifti_file(), self.folder / "again", codec=codec, workers=1, overwrite=True)
 
+    def peakmem_convert(self, codec):
+        self.time_convert(codec)
+
     def time_whole_read(self, codec):
         self.store["study"].hu  # noqa: B018
 
@@ -39,6 +45,28 @@ class Store:
         return stored / nifti_file().stat().st_size
 
     track_size_of_source.unit = "store bytes / .nii.gz byte"
+
+
+class Codec:
+    """All chunks of a volume, by ctpack alone."""
+
+    def setup(self):
+        self.hu = phantom().hu
+        self.metadata = shards.array_metadata(self.hu.shape, "int16", "ctpack", -1024)
+        self.shard = bytes(shards.write_shard(self.hu, self.metadata))
+        self.out = np.zeros_like(self.hu)
+
+    def time_encode(self):
+        shards.write_shard(self.hu, self.metadata, use="benchmark")
+
+    def time_decode(self):
+        shards.read_shard(self.shard, self.metadata, out=self.out)
+
+    def time_floor_memcpy(self):
+        np.copyto(self.out, self.hu)
+
+    def track_ratio(self):
+        return self.hu.nbytes / len(self.shard)
 
 
 class Score:
