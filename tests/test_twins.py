@@ -1,9 +1,11 @@
 """The CUDA kernels, run by g++ or by a GPU, give what the CPU's kernels give, to the last bit."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastct.kernels import reference
 from fastct.kernels.counts import count_lungs, histogram
 from fastct.kernels.cpu import gather as on_cpu
 from fastct.kernels.gpu import counts as counts_on_gpu
@@ -108,6 +110,37 @@ def test_long_rows_are_mapped_in_wide_loads_and_a_rest(gpu, size, seed, dtype):
     on_cpu.gather([volume], [expected], [reading])
     on_gpu.gather([volume], [found], [reading])
     np.testing.assert_array_equal(bits(found), bits(expected))
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_places_beyond_31_bits_are_read(gpu, order):
+    volume = np.zeros((2050, 1024, 1024), np.uint8)[::-1]  # pages of memory are made when they are written
+    assert volume.size > 2**31
+    volume[-2:, -5:, -7:] = np.random.default_rng(order).integers(0, 255, (2, 5, 7))
+    start = np.array(volume.shape) - (2, 5, 7)
+    turn = np.array([[1, 0.02, 0], [0, 1, 0.01], [0, 0.01, 1]])
+    grids = [Grid((2, 5, 7), np.column_stack([matrix, start + 0.25 * order])) for matrix in (np.eye(3), turn)]
+    readings = [Reading(grid, Line(), order) for grid in grids]
+    expected, found = ([np.empty((2, 5, 7), np.uint8) for _ in grids] for _ in range(2))
+    on_cpu.gather([volume] * 2, expected, readings)
+    on_gpu.gather([volume] * 2, found, readings)
+    near = volume[-2:, -5:, -7:].copy()
+    for grid, one, other in zip(grids, found, expected, strict=True):
+        np.testing.assert_array_equal(bits(one), bits(other))
+        moved = Grid(grid.shape, np.column_stack([grid.affine[:, :3], grid.affine[:, 3] - start]))
+        np.testing.assert_allclose(one, reference.resample(near, moved, order), rtol=0, atol=0.51)
+        assert one.any()
+
+
+def test_a_batch_takes_no_memory_but_its_table(gpu):
+    rng = np.random.default_rng(0)
+    volumes = [random_volume((3, 5, 7), n, "plain", "int16") for n in range(9)]
+    readings = [random_reading((3, 5, 7), (2, 4, 6), "float16", rng) for _ in volumes]
+    outs = [np.empty(reading.grid.shape, np.float16) for reading in readings]
+    gpu.taken_bytes = gpu.table_bytes = 0
+    on_gpu.gather(volumes, outs, readings)
+    assert gpu.taken_bytes == 0
+    assert gpu.table_bytes == len(volumes) * on_gpu.JOB.itemsize
 
 
 def random_masks(shape, rng, values):

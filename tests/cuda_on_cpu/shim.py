@@ -51,15 +51,18 @@ class DeviceOnCpu:
     def __init__(self, folder: Path) -> None:
         self.folder, self.modules, self.launches = folder, {}, []
         self.from_the_last = False
+        self.taken_bytes = self.table_bytes = 0  # by arrays of its own, and by the tables of launches
 
     def address(self, array):
         return array.ctypes.data
 
     def empty_beside(self, _, shape, dtype):
-        return np.empty(shape, dtype)
+        return self.zeros_beside(_, shape, dtype)
 
     def zeros_beside(self, _, shape, dtype):
-        return np.zeros(shape, dtype)
+        array = np.zeros(shape, dtype)
+        self.taken_bytes += array.nbytes
+        return array
 
     def fetch(self, array):
         return lambda: array.copy()
@@ -68,6 +71,7 @@ class DeviceOnCpu:
         if module not in self.modules:
             self.modules[module] = CompiledModule(module, self.folder)
         self.launches.append(kernel)
+        self.table_bytes += sum(item.nbytes for item in arguments if isinstance(item, np.ndarray))
         self.modules[module].run(kernel, blocks, threads, arguments, self.from_the_last)
 
 
