@@ -1,7 +1,7 @@
 """Boxes of a store, decoded where they are wanted: to a GPU compressed bytes travel, on streams beside its own."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from fastct.store import IMAGE
 
 ALIGNMENT_BYTES = 16  # of a run of chunks in the buffer that travels
 Bytes = NDArray[np.uint8]
+Then = Callable[[list[Any], list[Any]], None]  # what is done with boxes, and where its results go
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,13 @@ class Carrier:
         while under_way:
             yield under_way.popleft().finish()
 
-    def begin(self, wanted: Sequence[Wanted]) -> "Load":
+    def begin(
+        self, wanted: Sequence[Wanted], finals: Sequence[tuple[tuple[int, ...], str]] = (), then: Then | None = None
+    ) -> "Load":
         """Send a batch on its way; where none of `ahead` is idle, OptionError: finish one first.
+
+        With `then`, the boxes are worked on where they are decoded: it is given them, and arrays of the shapes and
+        dtypes of `finals` to write, which are what `finish` answers.
 
         Raises
         ------
@@ -122,21 +128,29 @@ class Carrier:
         try:
             boxes, n_bytes = _pack(sources, side)
             outs = [side.empty_on_current_stream(box.shape, box.dtype) for box in wanted]
+            made = [side.empty_on_current_stream(shape, dtype) for shape, dtype in finals]
             with side.entered():
                 decoding = begin_decoding(side.send(n_bytes), boxes, outs)
+                if then is not None:
+                    then(outs, made)
         except BaseException:
             self._idle.append(side)
             raise
-        return Load(outs, decoding, side, self._idle)
+        return Load((outs, outs if then is None else made), decoding, side, self._idle)
 
 
 class Load:
     """A batch that a Carrier has under way."""
 
     def __init__(
-        self, outs: list[Any], decoding: Decoding, side: device.SideStream, idle: list[device.SideStream]
+        self,
+        arrays: tuple[list[Any], list[Any]],
+        decoding: Decoding,
+        side: device.SideStream,
+        idle: list[device.SideStream],
     ) -> None:
-        self._outs, self._decoding, self._idle = outs, decoding, idle
+        self._decoded, self._outs = arrays  # what is decoded is kept until the stream is done with it
+        self._decoding, self._idle = decoding, idle
         self._side: device.SideStream | None = side
 
     def finish(self) -> list[Any]:
@@ -147,12 +161,12 @@ class Load:
         CodecError
             That names the study and the chunk that is damaged.
         """
-        try:
-            self._decoding.finish()
-        finally:
-            if self._side is not None:
-                self._idle.append(self._side)
-                self._side = None
+        if self._side is not None:
+            self._side.wait()
+            self._idle.append(self._side)
+            self._side = None
+            self._decoded = []
+        self._decoding.finish()
         return self._outs
 
 

@@ -125,6 +125,7 @@ class SideStream:
         with self._device:
             self._stream = self._cupy.cuda.Stream(non_blocking=True)
             self._sent = self._cupy.cuda.Event(disable_timing=True)
+            self._done = self._cupy.cuda.Event(disable_timing=True)
         self._host: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._there: Any = None
 
@@ -152,6 +153,11 @@ class SideStream:
             self._stream.wait_event(queued)
             with self._stream:
                 yield
+            self._done.record(self._stream)
+
+    def wait(self) -> None:
+        """Wait until all is done that was queued where the stream was entered last."""
+        self._done.synchronize()
 
     def send(self, n_bytes: int) -> Any:
         """Begin to copy the first bytes of the memory to the GPU; called where the stream is entered."""

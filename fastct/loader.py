@@ -9,7 +9,8 @@ import numpy as np
 
 from fastct.crew import Arrays, Batch, Crew, Ring
 from fastct.dataset import Dataset
-from fastct.errors import NotReadyError, OptionError
+from fastct.errors import OptionError
+from fastct.gpu_loading import GpuCrew
 from fastct.kernels.maps import Shape
 from fastct.options import refuse_unknown
 from fastct.patches import Place
@@ -26,7 +27,8 @@ class LoadOptions:
     ----------
     batch_size : samples of a batch; the last one of an epoch may hold fewer.
     threads : that read and decode.
-    device : "cpu".
+    device : "cpu"; or "cuda" or "cuda:N", to which compressed bytes travel, and where batches are made: then `image`
+        and `label` are CuPy's arrays, and `threads` says nothing.
     rank, world_size : which share of each epoch is ours, and of how many; shares never overlap.
     shuffle : take the samples in an order drawn from the seed and the epoch; else in that of their numbers.
     drop_last : leave out a last batch that is not full; then all ranks have as many batches.
@@ -55,8 +57,15 @@ class LoadOptions:
                 raise OptionError(name, f"it is {getattr(self, name)}", "Give at least 1")
         if not 0 <= self.rank < self.world_size:
             raise OptionError("rank", f"it is {self.rank} of {self.world_size}", "Give 0 up to world_size - 1")
-        if self.device != "cpu":
-            raise NotReadyError(f"device {self.device}", "batches on a GPU wait for issue 5", 'Use device="cpu"')
+        kind, _, number = self.device.partition(":")
+        if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdigit())):
+            raise OptionError("device", f"it is {self.device!r}", "Choose cpu, cuda or cuda:N")
+
+    @property
+    def gpu(self) -> int | None:
+        """Number of the GPU that batches are made on; None on the CPU."""
+        kind, _, number = self.device.partition(":")
+        return None if kind == "cpu" else int(number or 0)
 
 
 class Loader:
@@ -174,8 +183,12 @@ class _Pass(Iterator[Batches]):
         options = loader.options
         self._loader = loader
         self._as_torch = options.as_torch
-        epoch = _Epoch(loader.dataset, loader.epoch)
-        self._crew = Crew(loader._todo(), epoch, loader._ring, options.threads, options.ahead)
+        self._crew: Crew | GpuCrew
+        if options.gpu is None:
+            epoch = _Epoch(loader.dataset, loader.epoch)
+            self._crew = Crew(loader._todo(), epoch, loader._ring, options.threads, options.ahead)
+        else:
+            self._crew = GpuCrew(loader._todo(), loader.dataset, loader.epoch, options.gpu, options.ahead)
         self._ended = False
         weakref.finalize(self, self._crew.close)
 
@@ -201,7 +214,12 @@ class _Pass(Iterator[Batches]):
             return {**arrays, **studies}
         import torch
 
-        return {**{name: torch.from_numpy(array) for name, array in arrays.items()}, **studies}
+        return {**{name: _tensor(array, torch) for name, array in arrays.items()}, **studies}
+
+
+def _tensor(array: Any, torch: Any) -> Any:
+    """A tensor on the memory of an array, where it lies."""
+    return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.utils.dlpack.from_dlpack(array)
 
 
 @dataclass(frozen=True)

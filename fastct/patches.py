@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct._ext.patches import turn_patch
+from fastct.carrier import Wanted
 from fastct.draws import Draws
 from fastct.errors import StoreError
 from fastct.geometry import Geometry
@@ -91,6 +92,24 @@ class Reader:
             else:
                 grid = Grid(place.shape, np.column_stack([np.eye(3), place.origin]))
                 self._gather(array, replace(self._copied[number], grid=grid), out)
+
+    def source(self, place: Place, number: int) -> tuple[Wanted, Reading]:
+        """The box that a sample's image (`number` 0) or label (1) is gathered from, and how: for `gather`.
+
+        Raises
+        ------
+        StoreError
+            If the study's metadata are damaged.
+        """
+        name = IMAGE if number == 0 else f"labels/{self.label}/0"
+        layout = self.shelf.array(place.study_id, name).layout
+        if place.readings is not None:
+            reading = place.readings[number]
+        else:
+            grid = Grid(place.shape, np.column_stack([np.eye(3), place.origin]))
+            reading = replace(self._copied[number], grid=grid)
+        begin, shape = _needed(reading.grid, layout.shape)
+        return Wanted(place.study_id, begin, shape, layout.dtype, array=name), _moved(reading, begin)
 
     def _box(self, study_id: str, number: int, draws: tuple[int, int, int], shape: Shape, grid: Grid | None) -> Box:
         options = self.options

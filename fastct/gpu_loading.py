@@ -1,0 +1,80 @@
+"""Batches for training that are made on a GPU: compressed bytes travel, and are decoded and gathered there."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from fastct.carrier import Carrier, Load, Wanted
+from fastct.crew import Batch
+from fastct.dataset import Dataset
+from fastct.kernels.gather import gather
+from fastct.kernels.maps import Reading
+
+
+class GpuCrew:
+    """Does for a GPU what a Crew does on the host, without threads: some batches are always under way there.
+
+    Parameters
+    ----------
+    batches : numbers of the samples of each batch, in order.
+    dataset, epoch : whose samples.
+    gpu : number of the GPU.
+    ahead : batches that are under way while another is worked on.
+
+    Raises
+    ------
+    DeviceError
+        If there is no such GPU, or CuPy is not installed.
+    """
+
+    def __init__(self, batches: Sequence[Sequence[int]], dataset: Dataset, epoch: int, gpu: int, ahead: int) -> None:
+        self._todo = deque(batches)
+        self._dataset, self._epoch = dataset, epoch
+        self._carrier = Carrier(dataset.reader.shelf, gpu, ahead + 1)
+        self._most = ahead + 1
+        self._under_way: deque[tuple[Batch, Load]] = deque()
+
+    def take(self) -> Batch | None:
+        """The next batch, once it is there and known to be sound; None after the last one.
+
+        Raises
+        ------
+        StoreError, CodecError
+            That names the study, and the chunk that is damaged.
+        """
+        while self._todo and len(self._under_way) < self._most:
+            self._under_way.append(self._begin(self._todo.popleft()))
+        if not self._under_way:
+            return None
+        batch, load = self._under_way.popleft()
+        names = ("image", "label") if self._dataset.label else ("image",)
+        batch.arrays = dict(zip(names, load.finish(), strict=True))
+        return batch
+
+    def close(self) -> None:
+        """Begin no further batch."""
+        self._todo.clear()
+
+    def join(self) -> None:
+        """There are no threads to wait for."""
+
+    def _begin(self, samples: Sequence[int]) -> tuple[Batch, Load]:
+        reader = self._dataset.reader
+        places = [self._dataset.place(self._epoch, sample) for sample in samples]
+        kinds = [self._dataset.options.dtype, "uint8"] if self._dataset.label else [self._dataset.options.dtype]
+        wanted: list[Wanted] = []
+        readings: list[Reading] = []
+        for number in range(len(kinds)):
+            for place in places:
+                box, reading = reader.source(place, number)
+                wanted.append(box)
+                readings.append(reading)
+
+        def gather_rows(volumes: list[Any], batches: list[Any]) -> None:
+            for number, (kind, rows) in enumerate(zip(kinds, batches, strict=True)):
+                own = slice(number * len(places), (number + 1) * len(places))
+                gather(volumes[own], readings[own], kind, [rows[k, 0] for k in range(len(places))])
+
+        shape = (len(samples), 1, *places[0].shape)
+        load = self._carrier.begin(wanted, [(shape, kind) for kind in kinds], gather_rows)
+        return Batch(samples, {}, list(places)), load
