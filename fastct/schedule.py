@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import pkgutil
 import signal
 import uuid
@@ -35,6 +36,7 @@ PULSE_S = 1.0
 
 SILENT = {"silence_logs": logging.CRITICAL}  # a word that workers started by us take as well
 RESUME = "Run the same command again: it goes on from there"
+UNGUARDED = 'Call fastct under `if __name__ == "__main__":`, or give workers=1 or pool="threads"'
 Outcome = tuple[AnyTask, Result | FastctError]
 Batch = Callable[[Sequence[Any]], list[Any]]
 
@@ -326,7 +328,12 @@ def _client(options: RunOptions, gpus: Sequence[str], stack: ExitStack) -> Any:
         except (OSError, ValueError, TypeError) as error:
             cure = "Check that a Dask scheduler runs at that address"
             raise WorkerError(f"scheduler {options.scheduler}", f"it does not answer ({error})", cure) from error
-    workers = stack.enter_context(_gpu_processes(gpus) if gpus else _processes(options.worker_count))
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise WorkerError("this script", "a worker process that it started runs it again", UNGUARDED)
+    try:
+        workers = stack.enter_context(_gpu_processes(gpus) if gpus else _processes(options.worker_count))
+    except RuntimeError as error:
+        raise WorkerError("worker processes", f"they do not start ({error})", UNGUARDED) from error
     client = stack.enter_context(Client(workers, set_as_default=False))
     client.run(_leave_interrupts_to_the_client)
     return client

@@ -5,6 +5,8 @@ import csv
 import io
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from machines import Machines
@@ -70,5 +72,13 @@ def test_workers_killed_while_they_score_cost_nothing(chests, scored, tmp_path):
     assert fastct.verify(store) == []
 
 
+def test_a_script_without_its_guard_is_told(chests, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(f"import fastct\nfastct.convert({str(chests)!r}, {str(tmp_path / 'store')!r}, workers=2)\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    assert 'Call fastct under `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
+
+
 def _pids(crew):
-    return crew._pool.client.run(os.getpid).values()
+    return crew._pool.client.run(os.getpid, on_error="ignore").values()
