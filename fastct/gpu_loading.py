@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastct.carrier import Carrier, Load, Wanted
-from fastct.crew import Batch
 from fastct.dataset import Dataset
 from fastct.kernels.gather import gather
 from fastct.kernels.maps import Reading
+from fastct.readahead import Batch
 
 
-class GpuCrew:
-    """Does for a GPU what a Crew does on the host, without threads: some batches are always under way there.
+class GpuReadAhead:
+    """Does for a GPU what a ReadAhead does on the host, without threads: some batches are always under way there.
 
     Parameters
     ----------

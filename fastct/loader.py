@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fastct.crew import Arrays, Batch, Crew, Ring
 from fastct.dataset import Dataset
 from fastct.errors import OptionError
-from fastct.gpu_loading import GpuCrew
+from fastct.gpu_loading import GpuReadAhead
 from fastct.kernels.maps import Shape
 from fastct.options import refuse_unknown
 from fastct.patches import Place
+from fastct.readahead import Arrays, Batch, ReadAhead, Ring
 from fastct.sampling import epoch_order
 
 Batches = dict[str, Any]
@@ -183,23 +183,23 @@ class _Pass(Iterator[Batches]):
         options = loader.options
         self._loader = loader
         self._as_torch = options.as_torch
-        self._crew: Crew | GpuCrew
+        self._ahead: ReadAhead | GpuReadAhead
         if options.gpu is None:
             epoch = _Epoch(loader.dataset, loader.epoch)
-            self._crew = Crew(loader._todo(), epoch, loader._ring, options.threads, options.ahead)
+            self._ahead = ReadAhead(loader._todo(), epoch, loader._ring, options.threads, options.ahead)
         else:
-            self._crew = GpuCrew(loader._todo(), loader.dataset, loader.epoch, options.gpu, options.ahead)
+            self._ahead = GpuReadAhead(loader._todo(), loader.dataset, loader.epoch, options.gpu, options.ahead)
         self._ended = False
-        weakref.finalize(self, self._crew.close)
+        weakref.finalize(self, self._ahead.close)
 
     def __next__(self) -> Batches:
         if self._ended:
             raise StopIteration
-        batch = self._crew.take()
+        batch = self._ahead.take()
         self._loader._gave(batch, self)
         if batch is None:
             self._ended = True
-            self._crew.join()
+            self._ahead.join()
             raise StopIteration
         return self._dict_of(batch.arrays, batch.known)
 
@@ -224,7 +224,7 @@ def _tensor(array: Any, torch: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Epoch:
-    """The samples of one epoch, as a Crew reads them."""
+    """The samples of one epoch, as a ReadAhead reads them."""
 
     dataset: Dataset
     number: int

@@ -20,7 +20,7 @@ FLOORS = (
     ("draws", "steps", "transforms", "montage", "pictures", "agreement"),
     ("shelf", "carrier", "sampling", "patches", "dataset", "adapters"),
     ("conversion", "scoring", "exporting", "verification"),
-    ("batches", "schedule", "pipeline", "crew", "gpu_loading", "loader"),
+    ("batches", "schedule", "pipeline", "readahead", "gpu_loading", "loader"),
     ("pages", "report", "reporting", "comparison", "describe", "progress"),
     ("cli", "__main__", "__init__"),
 )

@@ -446,18 +446,18 @@ def test_a_killed_thread_is_told_in_the_training_loop(store, deed):
 
 
 def test_a_thread_that_vanishes_between_samples_is_missed(store, monkeypatch):
-    monkeypatch.setattr("fastct.crew.WATCH_S", 0.05)
+    monkeypatch.setattr("fastct.readahead.WATCH_S", 0.05)
     monkeypatch.setattr("threading.excepthook", lambda _: None)
-    from fastct.crew import Crew
+    from fastct.readahead import ReadAhead
 
-    work = Crew._next_task
+    work = ReadAhead._next_task
 
-    def vanish(crew, thread):
-        if len(crew._todo) < 5:
+    def vanish(ahead, thread):
+        if len(ahead._todo) < 5:
             raise SystemExit
-        return work(crew, thread)
+        return work(ahead, thread)
 
-    monkeypatch.setattr(Crew, "_next_task", vanish)
+    monkeypatch.setattr(ReadAhead, "_next_task", vanish)
     with pytest.raises(WorkerError, match="ended before its work"):
         list(fastct.Loader(dataset(store), batch_size=2))
 

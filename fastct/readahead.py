@@ -65,7 +65,7 @@ _UNSHARED = _references({"": np.empty(0)}, "")
 
 
 class Source(Protocol):
-    """What a crew reads: samples by number, from any thread."""
+    """What is read ahead: samples by number, from any thread."""
 
     def shape_of(self, sample: int) -> Shape:
         """Shape (z, y, x) of a sample."""
@@ -77,7 +77,7 @@ class Source(Protocol):
         """What an error calls a sample."""
 
 
-class Crew:
+class ReadAhead:
     """Reader threads of one pass over some batches.
 
     Parameters
@@ -93,7 +93,7 @@ class Crew:
         self._todo = deque(batches)
         self._source, self._ring, self._ahead = source, ring, ahead
         self._begun: deque[Batch] = deque()
-        self._changed = Condition()  # reentrant: the garbage collector may close a crew in the midst of its work
+        self._changed = Condition()  # reentrant: the garbage collector may close it in the midst of its work
         self._closed = False
         self._fault: BaseException | None = None
         self._holding: dict[Thread, int] = {}
