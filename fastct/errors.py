@@ -41,11 +41,7 @@ class OptionError(FastctError, ValueError):
 
 
 class DeviceError(FastctError):
-    """A GPU that is not there, or CuPy, which drives it."""
-
-
-class NotReadyError(FastctError, NotImplementedError):
-    """Something promised that waits for a later issue, which the message names."""
+    """A GPU that is not there, or CuPy, which drives it; or work that is done on the CPU only."""
 
 
 class WorkerError(FastctError):

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import numpy as np
 
-from fastct.errors import ArrayError, NotReadyError
+from fastct.errors import ArrayError, DeviceError
 
 
 def home(module: str, *arrays: object) -> ModuleType:
@@ -19,7 +19,7 @@ def home(module: str, *arrays: object) -> ModuleType:
         if len({array.device.id for array in arrays}) > 1:  # type: ignore[attr-defined]
             raise ArrayError("arrays", "they lie on several GPUs", "Give arrays of one GPU at a time")
         if find_spec(f"fastct.kernels.gpu.{module}") is None:
-            raise NotReadyError(f"kernel {module}", "its CUDA twin waits for issue 5", "Use NumPy arrays until then")
+            raise DeviceError(f"kernel {module}", "it works on the CPU only", "Give NumPy arrays")
         return import_module(f"fastct.kernels.gpu.{module}")
     places = ", ".join(sorted({type(array).__module__ + "." + type(array).__name__ for array in arrays}))
     raise ArrayError("arrays", f"they are {places}", "Give NumPy arrays only, or CuPy arrays only")
