@@ -6,21 +6,21 @@ from numpy.typing import NDArray
 
 from fastct._ext import BytesLike
 
-Triple = tuple[int, int, int]
-Flags = tuple[bool, bool, bool]
+_Triple = tuple[int, int, int]
+_Flags = tuple[bool, bool, bool]
 
 def read_patch(
     shard: BytesLike,
     index: NDArray[np.uint64],
-    layout: tuple[Triple, Triple, int],
-    box: tuple[Triple, Flags],
+    layout: tuple[_Triple, _Triple, int],
+    box: tuple[_Triple, _Flags],
     values: tuple[float, ...],
     out: NDArray[Any],
     portable: bool = False,
 ) -> tuple[int, str] | None: ...
 def turn_patch(
     room: NDArray[np.float32],
-    shape: Triple,
+    shape: _Triple,
     places: NDArray[np.int64],
     edges: tuple[int, float],
     out: NDArray[Any],
