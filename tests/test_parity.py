@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import fastct
@@ -32,6 +32,8 @@ def read_where(found_affine, spacing_mm, hu, shape):
 @given(shapes, spacings, spacings, seeds, st.booleans())
 def test_monai_spacing(shape, spacing_mm, to_mm, seed, by_extent):
     torch, transforms = pytest.importorskip("torch"), pytest.importorskip("monai.transforms")
+    extents = zip(shape, spacing_mm, to_mm, strict=True)
+    assume(not by_extent or all(n * step_mm > 0.5 * wanted_mm for n, step_mm, wanted_mm in extents))  # else no voxel
     hu = random_hu(shape, seed)
     affine = torch.diag(torch.tensor([*spacing_mm, 1.0], dtype=torch.float64))
     image = pytest.importorskip("monai.data").MetaTensor(torch.from_numpy(hu.astype(np.float64))[None], affine=affine)
