@@ -5,7 +5,7 @@ class FastctError(Exception):
     """Parent of all errors that fastct raises on purpose.
 
     Parameters are strings: `subject` (file, study, option or array), `finding` (what was found, and
-    what was wanted) and `cure` (what to do about it).
+    what was wanted) and `cure` (what to do about it). As text, what is not printable in them is escaped.
     """
 
     def __init__(self, subject: object, finding: str, cure: str) -> None:
@@ -13,7 +13,9 @@ class FastctError(Exception):
         self.subject, self.finding, self.cure = str(subject), finding, cure
 
     def __str__(self) -> str:
-        return f"{self.subject}: {self.finding}. {self.cure}."
+        text = f"{self.subject}: {self.finding}. {self.cure}."
+        # What a file holds may stand in a finding: on a terminal and in a log it stays text on one line.
+        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 class FileError(FastctError):

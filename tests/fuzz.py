@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import resource
+import secrets
 import shutil
 import signal
 import struct
@@ -256,13 +257,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", choices=[*TARGETS, "all"])
     parser.add_argument("--cases", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     parser.add_argument("--first", type=int, default=0)
     asked = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     for target in TARGETS if asked.target == "all" else [asked.target]:
         counts = run(target, asked.cases, asked.seed, asked.first)
-        sys.stdout.write(f"{target}: {asked.cases} cases, {counts['read']} read, {counts['refused']} refused\n")
+        sys.stdout.write(
+            f"{target}: {asked.cases} cases, {counts['read']} read, {counts['refused']} refused (seed {asked.seed})\n"
+        )
 
 
 if __name__ == "__main__":
