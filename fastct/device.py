@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct.errors import DeviceError
+from fastct.kept import work_memory
 
 # Products and sums are never fused, so that a GPU rounds as a CPU does.
 COMPILER_OPTIONS = ("-std=c++17", "-fmad=false")
@@ -79,8 +80,15 @@ def to_host(array: Any) -> NDArray[Any]:
 
 
 def working_beside(array: Any) -> AbstractContextManager[Any]:
-    """Makes the GPU of an array the current one, as CuPy's own operators want it; nothing for a NumPy array."""
-    return nullcontext() if isinstance(array, np.ndarray) else array.device
+    """Where arrays made from this one are made: on its GPU, as CuPy's own operators want it, or in work memory."""
+    return work_memory() if isinstance(array, np.ndarray) else array.device
+
+
+def labels_beside(array: Any) -> Any:
+    """Labels for an array's voxels, uint8 and all 0, where that one lies; they are results, not work memory."""
+    if isinstance(array, np.ndarray):
+        return np.zeros(array.shape, np.uint8)  # of pages that come as they are written
+    return zeros_beside(array, array.shape, np.uint8)
 
 
 def address(array: Any) -> int:

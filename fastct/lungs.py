@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct.airways import find_airways
-from fastct.device import to_host, working_beside
+from fastct.device import labels_beside, to_host, working_beside
 from fastct.errors import ArrayError
 from fastct.geometry import Geometry
 from fastct.kernels import masks
@@ -106,8 +106,9 @@ def segment_lungs(hu: NDArray[np.int16], geometry: Geometry, options: LungOption
         raise ArrayError(
             "hu", f"it is {hu.dtype} {hu.shape}, wanted int16 {geometry.shape}", "Give HU and their geometry"
         )
+    labels = labels_beside(hu)
     with working_beside(hu):
-        upright, labels = geometry.upright(hu), np.zeros_like(hu, np.uint8, order="C")
+        upright = geometry.upright(hu)
         found = _find_lungs(upright, geometry.upright_spacing_mm(), options)
         if found is not None:
             rows, words = found.box

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fastct.device import working_beside
+from fastct.device import labels_beside, working_beside
 from fastct.errors import ArrayError
 from fastct.geometry import Geometry
 from fastct.kernels import masks
@@ -68,8 +68,8 @@ def opacity_mask(hu: NDArray[np.int16], lungs: NDArray[np.uint8], geometry: Geom
             f"they are {hu.dtype} {hu.shape} and {lungs.dtype} {lungs.shape}, the geometry {geometry.shape}",
             "Give int16 HU and uint8 lungs of the geometry's shape",
         )
+    out: NDArray[np.uint8] = labels_beside(hu)
     with working_beside(hu):
-        out = np.zeros_like(hu, np.uint8, order="C")
         upright, lung = geometry.upright(hu), masks.pack_label(geometry.upright(lungs))
         box = masks.bounds(lung)
         if box is not None:
