@@ -1,5 +1,6 @@
 """What the benchmarks work on: phantoms of MosMedData's size, made once a process."""
 
+import platform
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -64,3 +65,13 @@ def wait_for(array: Any) -> None:
     """Wait until the GPU that an array lies on is done with it."""
     if not isinstance(array, np.ndarray):
         array.device.synchronize()
+
+
+def processor() -> str:
+    """What the machine calls its processor, and how many of them it has."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} × {names[0]}" if names else platform.machine()

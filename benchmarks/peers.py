@@ -1,7 +1,6 @@
 """fastct beside its peers, as Markdown: `python -m benchmarks.peers [STAGE ...]`, in the root of the repository."""
 
 import os
-import platform
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -29,11 +28,11 @@ STAGES = tuple(sorted(path.stem.removeprefix("peers_") for path in Path(__file__
 def main(stages: Sequence[str], ct: Path | None, work: str, budget_s: float) -> None:
     """Time fastct beside its peers; exit with 1 where results differ that should not."""
     os.environ.update(dict.fromkeys(SINGLE_THREAD, "1"))
-    from benchmarks.common import subject
+    from benchmarks.common import processor, subject
     from benchmarks.comparing import compare, table, versions
 
     chosen = subject(ct)
-    print(f"{date.today()}, {_processor()}, {chosen.hu.shape} of {ct.name if ct else 'a phantom'}\n")
+    print(f"{date.today()}, {processor()}, {chosen.hu.shape} of {ct.name if ct else 'a phantom'}\n")
     agree = True
     for stage in stages or STAGES:
         cases = [case for case in import_module(f"benchmarks.peers_{stage}").cases(chosen) if work in case.work]
@@ -41,16 +40,6 @@ def main(stages: Sequence[str], ct: Path | None, work: str, budget_s: float) -> 
         print(f"### {stage}\n\n{versions(cases)}\n\n{table(rows)}\n")
         agree = agree and all(row.agrees for row in rows)
     sys.exit(0 if agree else 1)
-
-
-def _processor() -> str:
-    """What the machine calls its processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} × {names[0]}" if names else platform.machine()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 import fastct
 from benchmarks.common import Subject
 from benchmarks.comparing import Case, Rival, Work
+from benchmarks.zarr_arrays import folder, tensorstore_of
+from fastct.shards import CHUNK_SHAPE
 from fastct.transforms import Rotate, Scale, Sometimes, Uniform
 
 PATCH = (32, 128, 128)
@@ -20,7 +22,6 @@ SAMPLES, SLOW_SAMPLES = 256, 8
 CACHED = 16  # copies of the volume that MONAI keeps in RAM
 WINDOW_HU = (-1000, 400)
 WINDOW_WIDTH = 1e-5  # how far results may lie apart, the window being 1
-CHUNK = (8, 64, 64)
 TURNS = (Rotate((Uniform(-15, 15), 0, 0)), Sometimes(Scale(Uniform(0.9, 1.1))))
 
 
@@ -63,9 +64,9 @@ def last(loader: Any) -> NDArray[Any]:
 @cache
 def store_of(path: Path) -> Path:
     """A store of the CT, in a folder that lasts as long as the process."""
-    folder = Path(tempfile.mkdtemp(prefix="fastct-bench-")) / "store"
-    fastct.convert(path, folder, workers=1)
-    return folder
+    store = Path(tempfile.mkdtemp(dir=folder())) / "store"
+    fastct.convert(path, store, workers=1)
+    return store
 
 
 def boxes(subject: Subject, patch: tuple[int, ...]) -> list[tuple[slice, ...]]:
@@ -135,10 +136,9 @@ def crops(patch: tuple[int, ...]) -> Any:
 
 def from_tensorstore(subject: Subject, patch: tuple[int, ...]) -> Work:
     """torch's DataLoader over a Zarr array (Blosc lz4) that tensorstore reads with two threads."""
-    import tensorstore
     from torch.utils.data import DataLoader
 
-    array = tensorstore_array(tensorstore, subject.hu)
+    array = tensorstore_of(subject.hu, CHUNK_SHAPE, THREADS)
     where = boxes(subject, patch)
 
     class Patches:
@@ -152,26 +152,3 @@ def from_tensorstore(subject: Subject, patch: tuple[int, ...]) -> Work:
 
     loader = DataLoader(Patches(), batch_size=BATCH, num_workers=0)  # type: ignore[arg-type]
     return lambda: last(loader)
-
-
-def tensorstore_array(tensorstore: Any, hu: NDArray[np.int16]) -> Any:
-    """The volume in chunks as ours, in a folder that lasts as long as the process."""
-    codecs = [
-        {"name": "bytes", "configuration": {"endian": "little"}},
-        {"name": "blosc", "configuration": {"cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "typesize": 2}},
-    ]
-    chunks = {
-        "name": "regular",
-        "configuration": {"chunk_shape": [min(c, n) for c, n in zip(CHUNK, hu.shape, strict=True)]},
-    }
-    array = tensorstore.open(
-        {
-            "driver": "zarr3",
-            "kvstore": {"driver": "file", "path": tempfile.mkdtemp(prefix="fastct-bench-")},
-            "metadata": {"shape": list(hu.shape), "data_type": "int16", "chunk_grid": chunks, "codecs": codecs},
-            "context": {"data_copy_concurrency": {"limit": THREADS}, "file_io_concurrency": {"limit": THREADS}},
-        },
-        create=True,
-    ).result()
-    array.write(hu).result()
-    return array

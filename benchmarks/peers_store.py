@@ -1,10 +1,8 @@
 """Reading .nii.gz, decoding chunks, reading a store and converting into one, beside those who do the same."""
 
-import atexit
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -15,11 +13,13 @@ from numpy.typing import NDArray
 
 import fastct
 from benchmarks.common import Subject
-from benchmarks.comparing import Case, Rival, Work
+from benchmarks.comparing import Case, Rival, Work, largest_difference
+from benchmarks.zarr_arrays import ZARRS, folder, tensorstore_of, zarr_python_of
 from fastct import shards
 
 Voxels = NDArray[Any]
 Box = tuple[slice, slice, slice]
+Triple = tuple[int, int, int]
 
 PATCH = (32, 128, 128)
 PATCHES = 32
@@ -35,14 +35,6 @@ def cases(subject: Subject) -> Iterator[Case]:
     yield whole_case(subject)
     yield patches_case(subject)
     yield convert_case(subject)
-
-
-@cache
-def folder() -> Path:
-    """A folder that lasts as long as the process."""
-    made = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return made
 
 
 # Reading
@@ -150,8 +142,7 @@ def whole_case(subject: Subject) -> Case:
     (study_id,) = store
     rivals = [
         Rival("memcpy into fresh memory", lambda: subject.hu.copy, None, 0.0),
-        Rival("tensorstore, same chunks", lambda: tensorstore_whole(subject.hu, CHUNK), "tensorstore", 0.0, 3.0),
-        Rival("tensorstore, 16×128×128", lambda: tensorstore_whole(subject.hu, LARGE_CHUNK), "tensorstore", 0.0, 3.0),
+        *readers(subject.hu, [(slice(None),) * 3]),
     ]
     return Case("open(...)[...].hu", lambda: store[study_id].hu, rivals)
 
@@ -160,17 +151,28 @@ def patches_case(subject: Subject) -> Case:
     """Patches from random places of one study."""
     (study_id,) = store = fastct.open(store_of(subject.path))
     study, boxes = store[study_id], boxes_in(subject.hu.shape)
+    shape = "×".join(str(s.stop - s.start) for s in boxes[0])
+    work = f"{PATCHES} patches {shape}"
+    return Case(work, lambda: [study.read(*box) for box in boxes][-1], readers(subject.hu, boxes))
 
-    def read(chunk_shape: tuple[int, int, int]) -> Work:
-        array = zarr_of(subject.hu, chunk_shape)
+
+def readers(hu: Voxels, boxes: Sequence[Box]) -> list[Rival]:
+    """Those who read boxes of Zarr arrays, in Blosc's lz4; each answers the last box."""
+
+    def tensorstore(chunk_shape: Triple) -> Work:
+        array = tensorstore_of(hu, chunk_shape)
         return lambda: [array[box].read().result() for box in boxes][-1]
 
-    rivals = [
-        Rival("tensorstore, same chunks", lambda: read(CHUNK), "tensorstore", 0.0, 3.0),
-        Rival("tensorstore, 16×128×128", lambda: read(LARGE_CHUNK), "tensorstore", 0.0, 3.0),
+    def zarr_python(**pipeline: str) -> Work:
+        array = zarr_python_of(hu, CHUNK, **pipeline)
+        return lambda: [array[box] for box in boxes][-1]
+
+    return [
+        Rival("tensorstore, same chunks", lambda: tensorstore(CHUNK), "tensorstore", 0.0, 3.0),
+        Rival("tensorstore, 16×128×128", lambda: tensorstore(LARGE_CHUNK), "tensorstore", 0.0, 3.0),
+        Rival("zarrs, same chunks", lambda: zarr_python(pipeline=ZARRS), "zarrs", 0.0, 3.0),
+        Rival("zarr-python, same chunks", zarr_python, "zarr", 0.0, 3.0),
     ]
-    shape = "×".join(str(s.stop - s.start) for s in boxes[0])
-    return Case(f"{PATCHES} patches {shape}", lambda: [study.read(*box) for box in boxes][-1], rivals)
 
 
 def boxes_in(shape: tuple[int, ...]) -> list[Box]:
@@ -179,34 +181,6 @@ def boxes_in(shape: tuple[int, ...]) -> list[Box]:
     size = [min(n, m) for n, m in zip(PATCH, shape, strict=True)]
     starts = [[int(rng.integers(0, n - s + 1)) for n, s in zip(shape, size, strict=True)] for _ in range(PATCHES)]
     return [tuple(slice(b, b + s) for b, s in zip(start, size, strict=True)) for start in starts]
-
-
-def tensorstore_whole(hu: Voxels, chunk_shape: tuple[int, int, int]) -> Work:
-    """All voxels of an open array."""
-    array = zarr_of(hu, chunk_shape)
-    return lambda: array.read().result()
-
-
-def zarr_of(hu: Voxels, chunk_shape: tuple[int, int, int]) -> Any:
-    """The volume as Zarr v3 in Blosc's lz4, opened by tensorstore with one thread and no cache."""
-    import tensorstore
-
-    codec = {"name": "blosc", "configuration": {"cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "typesize": 2}}
-    spec = {
-        "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": tempfile.mkdtemp(dir=folder())},
-        "context": {"data_copy_concurrency": {"limit": 1}, "file_io_concurrency": {"limit": 1}},
-        "metadata": {
-            "shape": hu.shape,
-            "data_type": "int16",
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk_shape}},
-            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, codec],
-        },
-        "create": True,
-    }
-    array = tensorstore.open(spec).result()
-    array.write(hu).result()
-    return array
 
 
 # Converting
@@ -219,12 +193,32 @@ def convert_case(subject: Subject) -> Case:
     for path in paths:
         link_or_copy(subject.path, path)
     fresh = (made / str(n) for n in count())
+
+    def convert() -> Path:
+        store = next(fresh)
+        fastct.convert(source, store, workers=1)
+        return store
+
+    def apart(store: Any, other: Voxels) -> float:
+        """How far the last study lies from what a peer wrote of it."""
+        *_, study_id = opened = fastct.open(store.item())
+        return largest_difference(opened[study_id].hu, other)
+
     rivals = [
         Rival("libdeflate alone", lambda: one_by_one([libdeflate(path) for path in paths]), "deflate", None, 1 / 1.6),
-        Rival("nifti-zarr", lambda: nifti_zarr(paths), "nifti-zarr", None, 4.0),
-        Rival("ngff-zarr", lambda: ngff_zarr(paths), "ngff-zarr", None, 4.0),
+        Rival("nifti-zarr", lambda: nifti_zarr(paths), "nifti-zarr", 0.0, 4.0, voxels_of),
+        Rival("ngff-zarr", lambda: ngff_zarr(paths), "ngff-zarr", 0.0, 4.0, voxels_of),
     ]
-    return Case(f"convert {STUDIES} studies", lambda: fastct.convert(source, next(fresh), workers=1), rivals)
+    return Case(f"convert {STUDIES} studies", convert, rivals, apart)
+
+
+def voxels_of(groups: Sequence[Path]) -> Voxels:
+    """The finest level of the last OME-Zarr that a peer wrote, as (z, y, x)."""
+    import zarr
+
+    group = zarr.open_group(groups[-1], mode="r")
+    level = group.attrs["ome"]["multiscales"][0]["datasets"][0]["path"]
+    return np.asarray(group[level]).squeeze()
 
 
 def one_by_one(works: list[Work]) -> Work:
@@ -250,9 +244,13 @@ def nifti_zarr(paths: list[Path]) -> Work:
     import niizarr
 
     fresh = (folder() / f"niizarr_{n}" for n in count())
-    return lambda: [
-        niizarr.nii2zarr(str(path), str(next(fresh)), nb_levels=1, zarr_version=3, ome_version="0.5") for path in paths
-    ]
+
+    def convert(path: Path) -> Path:
+        made = next(fresh)
+        niizarr.nii2zarr(str(path), str(made), nb_levels=1, zarr_version=3, ome_version="0.5")
+        return made
+
+    return lambda: [convert(path) for path in paths]
 
 
 def ngff_zarr(paths: list[Path]) -> Work:
@@ -262,8 +260,10 @@ def ngff_zarr(paths: list[Path]) -> Work:
 
     fresh = (folder() / f"ngff_{n}" for n in count())
 
-    def convert(path: Path) -> None:
+    def convert(path: Path) -> Path:
+        made = next(fresh)
         image = ngff.to_ngff_image(np.asarray(nib.load(path).dataobj).T, dims=["z", "y", "x"])
-        ngff.to_ngff_zarr(str(next(fresh)), ngff.to_multiscales(image, scale_factors=[]), version="0.5")
+        ngff.to_ngff_zarr(str(made), ngff.to_multiscales(image, scale_factors=[]), version="0.5")
+        return made
 
     return lambda: [convert(path) for path in paths]

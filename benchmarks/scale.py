@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -37,18 +38,24 @@ def main() -> None:
         print(json.dumps(_measured(arguments.stage, arguments.folder, arguments.workers)))
         return
     print(f"{HEAD}\n|{'---|' * 7}", flush=True)
+    shape = tuple(arguments.shape or ()) or None
     for studies in arguments.studies:
-        root, store = arguments.folder / f"set-{studies}", arguments.folder / f"store-{studies}"
-        _data_set(root, studies, arguments.folder / "phantoms", tuple(arguments.shape or ()) or None)
-        shutil.rmtree(store, ignore_errors=True)
-        for stage in ("convert", "score", "again", "report"):
-            command = [sys.executable, "-m", "benchmarks.scale", arguments.folder, "--stage", f"{stage}-{studies}"]
-            done = subprocess.run(
-                [*map(str, command), "-j", str(arguments.workers)], check=True, stdout=subprocess.PIPE, text=True
-            )
-            print(_line(studies, stage, json.loads(done.stdout)), flush=True)
+        for stage, found in stages(arguments.folder, studies, shape, arguments.workers):
+            print(_line(studies, stage, found), flush=True)
         if not arguments.keep:
-            shutil.rmtree(store)
+            shutil.rmtree(arguments.folder / f"store-{studies}")
+
+
+def stages(
+    folder: Path, studies: int, shape: tuple[int, int, int] | None, workers: int
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Each stage on a fresh data set of that many studies, and what it took, as soon as it has ended."""
+    _data_set(folder / f"set-{studies}", studies, folder / "phantoms", shape)
+    shutil.rmtree(folder / f"store-{studies}", ignore_errors=True)
+    for stage in ("convert", "score", "again", "report"):
+        command = [sys.executable, "-m", "benchmarks.scale", folder, "--stage", f"{stage}-{studies}", "-j", workers]
+        done = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True)
+        yield stage, json.loads(done.stdout)
 
 
 def _parser() -> argparse.ArgumentParser:

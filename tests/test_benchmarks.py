@@ -3,8 +3,10 @@
 import importlib
 import inspect
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,10 +17,18 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SMALL = (12, 96, 96)
 
 
-@pytest.fixture(scope="module")
-def small_phantom():
+@pytest.fixture(scope="module", autouse=True)
+def found():
+    """The benchmarks can be imported."""
     patch = pytest.MonkeyPatch()
     patch.syspath_prepend(BENCHMARKS.parent)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def small_phantom(found):
+    patch = pytest.MonkeyPatch()
     common = importlib.import_module("benchmarks.common")
     patch.setattr(common, "SHAPE", SMALL)
     yield
@@ -60,6 +70,30 @@ def test_a_peer_that_differs_is_seen(small_phantom):
     assert "**1**" in comparing.table(rows)
     assert all(len(row.seconds) == comparing.FEWEST_ROUNDS for row in rows)
     assert rows[-1].cells()[3].startswith("**")
+
+
+@pytest.mark.parametrize("name", ["threads", "chunks", "patches"])
+def test_each_curve_is_measured_and_drawn(small_phantom, name):
+    pytest.importorskip("tensorstore") if name == "patches" else None
+    curves, plots = (importlib.import_module(f"benchmarks.{module}") for module in ("curves", "plots"))
+    subject = importlib.import_module("benchmarks.common").subject()
+    curve = curves.CURVES[name](subject, 0)
+    assert plots.Curve.from_json(curve.to_json()).ticks == curve.ticks
+    for line in curve.lines:
+        assert len(line.values) == len(curve.ticks)
+        assert all(low <= value <= high for low, value, high in zip(line.low, line.values, line.high, strict=True))
+    drawing = ElementTree.fromstring(plots.draw(curve))  # noqa: S314 (our own text)
+    dots = list(drawing.iter("{http://www.w3.org/2000/svg}circle"))
+    assert len(dots) == len(curve.ticks) * len(curve.lines)
+    assert all(0 < float(dot.get("cy")) < plots.HEIGHT for dot in dots)
+
+
+def test_the_plots_that_the_readme_shows_are_drawn_from_their_figures():
+    plots = importlib.import_module("benchmarks.plots")
+    results = BENCHMARKS / "results"
+    for name, stored in json.loads((results / "curves.json").read_text()).items():
+        assert (results / f"{name}.svg").read_text() == plots.draw(plots.Curve.from_json(stored))
+        assert f"benchmarks/results/{name}.svg" in (BENCHMARKS.parent / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in BENCHMARKS.glob("bench_*.py")))
