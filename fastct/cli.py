@@ -178,15 +178,17 @@ def report(store: str, **options: Any) -> None:
 
 @cli.command()
 @click.argument("store", type=click.Path())
+@click.option("--repair", is_flag=True, help="Do again what has a fault, and nothing else.")
+@click.option("--source", type=click.Path(), help="Where the sources lie now, for --repair.")
 @storage_option
 @quiet_options
 def verify(store: str, **options: Any) -> None:
-    """Check every chunk, label and record of a store; a line for each fault."""
+    """Check every byte of a store; a line for each fault. With --repair: for each that is left."""
     from fastct.verification import verify as check
 
     reporter = _reporter(options)
     with reporter.stage("verify"):
-        faults = check(store, options["storage_options"])
+        faults = check(store, on_event=reporter.event, **options)
     reporter.faults(faults)
     if faults:
         raise click.exceptions.Exit(EXIT_FAULTS)

@@ -12,6 +12,7 @@ from fastct.montage import Panel
 from fastct.pages import as_utf8, template
 from fastct.pictures import StudyPictures, place_in_lungs, study_pictures
 from fastct.records import Row
+from fastct.sealed import seal_page
 from fastct.storage import open_storage
 from fastct.store import Store, Study
 from fastct.store import open as open_store
@@ -111,7 +112,7 @@ def write_comparison(
     Parameters and errors are those of `compare`.
     """
     storage, key = open_storage(store, storage_options), f"{PAGES}/{first}_{second}.html"
-    storage.write(key, comparison_page(store, first, second, storage_options).encode())
+    storage.write(key, seal_page(comparison_page(store, first, second, storage_options)))
     return storage.location(key)
 
 

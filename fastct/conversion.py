@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastct.errors import FileError
 from fastct.foreground import write_foreground
+from fastct.geometry import Geometry
 from fastct.mosmed import Study as Source
 from fastct.nifti import Source as Loaded
 from fastct.nifti import Volume, load_source, mask_of, read_nifti_bytes, source_state
@@ -28,6 +29,7 @@ class ConvertTask:
     source: Source
     store: Place
     options: ConvertOptions
+    origin: str = ""  # what was given as the source, to find it again
 
     @property
     def study_id(self) -> str:
@@ -61,7 +63,7 @@ def convert_study(task: ConvertTask) -> Record:
         sums: Sums = {}
         pieces = study_files(source.study_id, volume, lesion, task.options, sums)
         publishing = aside.submit(storage.stage(study_folder(source.study_id), pieces))
-        row = _row(volume, "" if lesion is None else "mask")
+        row = {**volume_row(volume.hu, volume.geometry), "lesion_source": "" if lesion is None else "mask"}
         publishing.result()
     if lesion is not None:
         write_foreground(storage, source.study_id, "lesion", lesion, sums[f"labels/lesion/{IMAGE}/{SHARD}"])
@@ -75,6 +77,7 @@ def convert_study(task: ConvertTask) -> Record:
         keys=sums,
         notes=volume.notes,
         row=row,
+        origin=task.origin,
     )
 
 
@@ -102,7 +105,7 @@ def is_converted(task: ConvertTask, storage: Storage) -> bool:
         and record.converted == fingerprint(convert_settings(task.options))
         and record.category == task.source.category
         and holds(storage, record)
-        and _same_files(record.source_files, task.source)
+        and same_files(record.source_files, task.source)
     )
 
 
@@ -115,7 +118,7 @@ def _states(source: Source) -> dict[str, dict[str, Any]]:
     return {name: source_state(path) for name, path in _paths(source).items()}
 
 
-def _same_files(known: Mapping[str, Mapping[str, Any]], source: Source) -> bool:
+def same_files(known: Mapping[str, Mapping[str, Any]], source: Source) -> bool:
     """Same size and time of change or tag; where only these differ (touched, or moved), the same SHA-256."""
     try:
         now, paths = _states(source), _paths(source)
@@ -127,12 +130,8 @@ def _same_files(known: Mapping[str, Mapping[str, Any]], source: Source) -> bool:
         return False
 
 
-def _row(volume: Volume, lesion_source: str) -> Row:
-    shape, spacing_mm = volume.geometry.shape, volume.geometry.spacing_mm
-    row: Row = {f"shape_{axis}": size for axis, size in zip("zyx", shape, strict=True)}
-    row |= {f"spacing_{axis}_mm": size for axis, size in zip("zyx", spacing_mm, strict=True)}
-    return row | {
-        "hu_min": int(volume.hu.min()),
-        "hu_max": int(volume.hu.max()),
-        "lesion_source": lesion_source,
-    }
+def volume_row(hu: NDArray[np.int16], geometry: Geometry) -> Row:
+    """What the voxels of a study say: shape, spacing, extremes."""
+    row: Row = {f"shape_{axis}": size for axis, size in zip("zyx", geometry.shape, strict=True)}
+    row |= {f"spacing_{axis}_mm": size for axis, size in zip("zyx", geometry.spacing_mm, strict=True)}
+    return row | {"hu_min": int(hu.min()), "hu_max": int(hu.max())}

@@ -49,7 +49,7 @@ def image_attributes(study_id: str, geometry: Geometry, extra: Mapping[str, Any]
     return {
         "ome": {
             "version": NGFF_VERSION,
-            "multiscales": [_multiscale(study_id, geometry)],
+            "multiscales": [multiscale(study_id, geometry)],
             "omero": {
                 "id": 1,
                 "name": study_id,
@@ -76,7 +76,7 @@ def label_attributes(style: LabelStyle, geometry: Geometry, extra: Mapping[str, 
     return {
         "ome": {
             "version": NGFF_VERSION,
-            "multiscales": [_multiscale(style.name, geometry)],
+            "multiscales": [multiscale(style.name, geometry)],
             "image-label": {
                 "version": NGFF_VERSION,
                 "colors": [{"label-value": value, "rgba": list(rgba)} for value, rgba in style.colours.items()],
@@ -99,9 +99,12 @@ def consolidated(root: Document, members: Mapping[str, Document]) -> Document:
     return {**root, "consolidated_metadata": inline}
 
 
-def _multiscale(name: str, geometry: Geometry) -> Document:
-    """One full-resolution level. NGFF 0.5 knows positive scale and translation only: an axis that runs against
-    RAS is named so, and its coordinate is minus the RAS one. Oblique volumes: the nifti header is exact."""
+def multiscale(name: str, geometry: Geometry) -> Document:
+    """The `multiscales` entry of one full-resolution level.
+
+    NGFF 0.5 knows positive scale and translation only: an axis that runs against
+    RAS is named so, and its coordinate is minus the RAS one. Oblique volumes: the nifti header is exact.
+    """
     scale, translation, axes = [], [], []
     orientation = nib.orientations.io_orientation(geometry.affine)
     for name_of_axis, column in zip(AXES, (2, 1, 0), strict=True):

@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -62,15 +63,18 @@ class StudyPictures:
     lesion_histogram: tuple[int, ...]
 
     def to_json(self) -> str:
-        """One line of ASCII that `from_json` reads back."""
-        images = {name: b64encode(getattr(self, name)).decode() for name in _IMAGES}
-        return json.dumps({**vars(self), **images}, separators=(",", ":"))
+        """The fields as one line of ASCII."""
+        return json.dumps(self.fields(), separators=(",", ":"))
+
+    def fields(self) -> dict[str, Any]:
+        """What JSON can hold, and `from_fields` takes."""
+        return {**vars(self), **{name: b64encode(getattr(self, name)).decode() for name in _IMAGES}}
 
     @classmethod
-    def from_json(cls, text: str) -> "StudyPictures":
-        """Pictures out of what `to_json` wrote; StoreError where the text is anything else."""
+    def from_fields(cls, fields: Mapping[str, Any]) -> "StudyPictures":
+        """Pictures out of what `fields` gave, as JSON brings it back; StoreError where it is anything else."""
         try:
-            return _from_fields(json.loads(text))
+            return _from_fields(fields)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             finding = f"they cannot be read back ({type(error).__name__}: {error})"
             raise StoreError("pictures of a study", finding, "Score the study again") from error
@@ -79,7 +83,7 @@ class StudyPictures:
 _IMAGES = ("montage", "overlay")
 
 
-def _from_fields(fields: dict[str, Any]) -> StudyPictures:
+def _from_fields(fields: Mapping[str, Any]) -> StudyPictures:
     def numbers(values: Any, length: int) -> Any:
         if not isinstance(values, list) or len(values) != length or not all(type(n) is int for n in values):
             raise ValueError(f"{length} whole numbers were wanted, {values!r:.80} found")

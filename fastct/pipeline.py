@@ -29,7 +29,7 @@ from fastct.records import (
 )
 from fastct.schedule import Crew
 from fastct.scoring import ScoreTask, is_scored, score_study
-from fastct.storage import WORK, Claim, Storage, open_storage
+from fastct.storage import WORK, Claim, Storage, as_place, open_storage
 from fastct.store import MANIFEST, STUDIES, read_manifest
 from fastct.tables import TABLE, write_tables
 
@@ -91,13 +91,13 @@ def convert(
     listing = find_studies(src, run.storage_options)
     storage = open_storage(store, run.storage_options)
     _refuse_foreign_folder(storage)
-    tasks = [ConvertTask(source, storage.place, how) for source in listing.studies]
+    origin = str(as_place(src))
+    tasks = [ConvertTask(source, storage.place, how, origin) for source in listing.studies]
     run = _within_reach(run, crew, storage, open_storage(src, run.storage_options))
-    job = _Job(CONVERT, storage, run, on_event or _ignore, crew)
+    job = Job(CONVERT, storage, run, on_event or ignore, crew)
     if not run.dry_run:
         create_store(storage, convert_settings(how))
-        kept = {"missing": listing.missing, "unlisted": listing.unlisted, "notes": listing.notes}
-        write_listing(storage, kept)
+        write_listing(storage, origin, listing.told)
     return job.work(tasks, listing)
 
 
@@ -127,7 +127,7 @@ def score(store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None 
         if (record.keys and record.failed_at != "convert") or record.failed_at == UNREADABLE
     ]
     run = _within_reach(run, crew, storage)
-    return _Job(SCORE, storage, run, on_event or _ignore, crew).work(tasks, None)
+    return Job(SCORE, storage, run, on_event or ignore, crew).work(tasks)
 
 
 @dataclass(frozen=True)
@@ -151,16 +151,16 @@ def _gpus(run: RunOptions) -> tuple[int | None, ...]:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One stage of work over a store."""
 
     stage: Stage
     storage: Storage
     run: RunOptions
     on_event: OnEvent
-    crew: Crew | None
+    crew: Crew | None = None
 
-    def work(self, tasks: Sequence[Any], listing: Listing | None) -> Summary:
+    def work(self, tasks: Sequence[Any], listing: Listing | None = None) -> Summary:
         """Do what is to do, and write the table."""
         todo = self._todo(tasks) if self.run.skip_finished else list(tasks)
         waiting = {task.study_id for task in todo}
@@ -323,5 +323,5 @@ def _sorted(study_ids: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(study_ids))
 
 
-def _ignore(event: Event) -> None:
+def ignore(event: Event) -> None:
     """Take no notice."""

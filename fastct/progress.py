@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:  # only named in annotations: `fastct --help` need not import the kernels
+    from fastct.integrity import Fault
     from fastct.mosmed import Listing
     from fastct.pipeline import Event, Summary
     from fastct.schedule import Workforce
-    from fastct.verification import Fault
 
 NAMED = 5  # so many names stand in a line before "and N more"
 MB = 1e6

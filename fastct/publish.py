@@ -15,10 +15,12 @@ from fastct.foreground import write_foreground
 from fastct.geometry import Geometry
 from fastct.nifti import Volume
 from fastct.options import ConvertOptions, fingerprint
+from fastct.sealed import SCHEMA, seal
 from fastct.storage import Bytes, Storage
-from fastct.store import IMAGE, MANIFEST, ROOT, SCHEMA, SHARD, STUDIES, Study
+from fastct.store import IMAGE, MANIFEST, ROOT, SHARD, STUDIES, Study
 
 EXTENSIONS_KEPT_BYTES = 1 << 20  # of header extensions, which stand in the study's metadata; CTs carry a few KB
+STUDIES_GROUP = f"{STUDIES}/{ROOT}"
 AIR_HU = -1024  # fill value of images: what a reader sees where there is nothing
 Files = dict[str, Bytes]
 Sums = dict[str, tuple[int, int]]  # size and CRC-32C of files, by key
@@ -31,17 +33,16 @@ def convert_settings(options: ConvertOptions) -> dict[str, Any]:
 
 def create_store(storage: Storage, settings: Mapping[str, Any]) -> None:
     """Write the manifest, which marks the place as a store, and the group of studies; studies that are there stay."""
-    manifest = {
-        "schema": SCHEMA,
-        "fastct": __version__,
-        "settings": dict(settings),
-        "fingerprint": fingerprint(settings),
-    }
-    text = as_json(manifest)
+    text = seal({"fastct": __version__, "settings": dict(settings), "fingerprint": fingerprint(settings)})
     if storage.find(MANIFEST) != text:
         storage.write(MANIFEST, text)
-    if not storage.exists(f"{STUDIES}/{ROOT}"):
-        storage.write(f"{STUDIES}/{ROOT}", as_json(ome.group({})))
+    if storage.find(STUDIES_GROUP) != (group := studies_group()):
+        storage.write(STUDIES_GROUP, group)
+
+
+def studies_group() -> bytes:
+    """The document of the group that all studies lie in."""
+    return as_json(ome.group({}))
 
 
 def study_files(

@@ -1,15 +1,13 @@
 """What is known of each study: one JSON record a study."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from fastct._ext.shard import crc32c
 from fastct.errors import StoreError
+from fastct.sealed import seal, unseal
 from fastct.storage import WORK, Storage
 
-SCHEMA = 1
 RECORDS = f"{WORK}/records"
 LISTING = f"{WORK}/listing.json"
 UNREADABLE = "record"  # what failed, beside the stages: the study's record itself
@@ -52,10 +50,10 @@ Row = dict[str, Any]
 class Record:
     """All that is kept of a study.
 
-    `status` is "converted", "done" or "failed", and `failed_at` the stage; `source_files` says of each file that
-    was read its size, mtime and SHA-256; `converted` and `scored` are fingerprints of the settings that made the
-    image and the labels; `keys` gives size and CRC-32C of every file of the study in the store; `row` holds the
-    table's columns.
+    `status` is "converted", "done" or "failed", and `failed_at` the stage; `origin` is the path or URL that was
+    given as the source; `source_files` says of each file that was read its size, mtime and SHA-256; `converted`
+    and `scored` are fingerprints of the settings that made the image and the labels; `keys` gives size and CRC-32C
+    of every file of the study in the store; `row` holds the table's columns.
     """
 
     study_id: str
@@ -64,6 +62,7 @@ class Record:
     error: str = ""
     failed_at: str = ""
     source: str = ""
+    origin: str = ""
     source_files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     converted: str = ""
     scored: str = ""
@@ -88,9 +87,7 @@ def record_key(study_id: str) -> str:
 
 def write_record(storage: Storage, record: Record) -> None:
     """Write a study's record."""
-    fields = json.loads(json.dumps(asdict(record)))
-    document = {"schema": SCHEMA, "crc32c": _checksum(fields), "record": fields}
-    storage.write(record_key(record.study_id), json.dumps(document, indent=1, sort_keys=True).encode())
+    storage.write(record_key(record.study_id), seal(asdict(record)))
 
 
 def read_record(storage: Storage, study_id: str) -> Record | None:
@@ -106,16 +103,11 @@ def read_record(storage: Storage, study_id: str) -> Record | None:
     if text is None:
         return None
     try:
-        document = json.loads(text)
-        if document["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {document['schema']}")
-        if _checksum(document["record"]) != document["crc32c"]:
-            raise ValueError("its checksum is wrong")
-        record = _from_json(document["record"])
+        record = _from_json(unseal(text))
         if record.study_id != study_id:
             raise ValueError(f"it is of study {record.study_id}")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        cure = "Remove the file and run the same command again"
+        cure = "Run `fastct verify --repair` on the store, or the same command again"
         raise StoreError(f"{storage}/{key}", f"this is no record ({error})", cure) from error
     return record
 
@@ -133,11 +125,6 @@ def _from_json(fields: dict[str, Any]) -> Record:
     return Record(**{**fields, "keys": keys, "notes": tuple(fields["notes"])})
 
 
-def _checksum(fields: Any) -> int:
-    """CRC-32C of a record's fields in one fixed spelling."""
-    return int(crc32c(json.dumps(fields, sort_keys=True).encode()))
-
-
 def record_ids(storage: Storage) -> list[str]:
     """Ids of all studies that have a record, sorted."""
     return sorted(name.removesuffix(".json") for name in storage.names(RECORDS) if name.endswith(".json"))
@@ -152,21 +139,26 @@ def read_records(storage: Storage) -> Iterator[Record]:
         yield from (record for record in records if record is not None)
 
 
-def write_listing(storage: Storage, found: Mapping[str, Sequence[str]]) -> None:
+def write_listing(storage: Storage, origin: str, found: Mapping[str, Sequence[str]]) -> None:
     """Keep, for the report, what the last source held beside its studies: lists of names and notes."""
-    storage.write(LISTING, json.dumps(found, indent=1).encode())
+    text = seal({"origin": origin, **found})
+    if storage.find(LISTING) != text:
+        storage.write(LISTING, text)
 
 
-def read_listing(storage: Storage) -> dict[str, list[str]]:
-    """What `write_listing` kept: "missing", "unlisted" and "notes".
+def read_listing(storage: Storage) -> dict[str, Any]:
+    """What `write_listing` kept: "origin", and the lists "missing", "unlisted" and "notes"; nothing where none is.
 
     Raises
     ------
     StoreError
         If it is damaged.
     """
+    text = storage.find(LISTING)
     try:
-        found = json.loads(storage.find(LISTING) or b"{}")
-        return {name: [str(entry) for entry in found.get(name, ())] for name in ("missing", "unlisted", "notes")}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise StoreError(f"{storage}/{LISTING}", f"this is no listing ({error})", "Remove the file") from error
+        found = {} if text is None else unseal(text)
+        lists = {name: [str(entry) for entry in found.get(name, ())] for name in ("missing", "unlisted", "notes")}
+        return {"origin": str(found.get("origin", "")), **lists}
+    except (ValueError, TypeError) as error:
+        cure = "Run `fastct verify --repair` on the store"
+        raise StoreError(f"{storage}/{LISTING}", f"this is no listing ({error})", cure) from error

@@ -9,7 +9,8 @@ from fastct.lesions import NOISE_FLOOR_PERCENT
 from fastct.pictures import StudyPictures
 from fastct.records import read_listing
 from fastct.report import ReportFacts, render_report
-from fastct.scoring import PICTURES, picture_key
+from fastct.scoring import PICTURES, read_pictures
+from fastct.sealed import seal_page
 from fastct.storage import Storage, open_storage
 from fastct.store import Store, read_manifest
 
@@ -49,7 +50,7 @@ def write_report(store: str | os.PathLike[str], storage_options: Mapping[str, An
         informing_flags=INFORMING_FLAGS,
     )
     page = "".join(render_report(Store(storage).table, _Pictures(storage), facts))
-    storage.write(REPORT, page.encode())
+    storage.write(REPORT, seal_page(page))
     return storage.location(REPORT)
 
 
@@ -60,10 +61,10 @@ class _Pictures(Mapping[str, StudyPictures]):
         self.storage = storage
 
     def __getitem__(self, study_id: str) -> StudyPictures:
-        key = picture_key(study_id)
-        if not self.storage.exists(key):
+        found = read_pictures(self.storage, study_id)
+        if found is None:
             raise KeyError(study_id)
-        return StudyPictures.from_json(self.storage.read(key).decode())
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return (name.removesuffix(".json") for name in self.storage.names(PICTURES))

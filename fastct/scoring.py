@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct.device import to_gpu, to_host, working_beside
+from fastct.errors import StoreError
 from fastct.geometry import Geometry
 from fastct.lesions import (
     estimated_severity,
@@ -18,9 +19,10 @@ from fastct.lesions import (
 )
 from fastct.lungs import segment_lungs
 from fastct.options import fingerprint
-from fastct.pictures import study_pictures
+from fastct.pictures import StudyPictures, study_pictures
 from fastct.publish import checksums, write_labels
 from fastct.records import Record, Row, known_record
+from fastct.sealed import seal, unseal
 from fastct.storage import WORK, Place, Storage, open_storage
 from fastct.store import Study, holds
 
@@ -46,6 +48,33 @@ def score_settings() -> dict[str, Any]:
 def picture_key(study_id: str) -> str:
     """Where the report's pictures of a study lie in the store."""
     return f"{PICTURES}/{study_id}.json"
+
+
+def write_pictures(storage: Storage, study_id: str, pictures: StudyPictures) -> None:
+    """Keep a study's pictures for the report."""
+    storage.write(picture_key(study_id), seal({"study_id": study_id, **pictures.fields()}))
+
+
+def read_pictures(storage: Storage, study_id: str) -> StudyPictures | None:
+    """A study's pictures, or None where none are kept.
+
+    Raises
+    ------
+    StoreError
+        If they are damaged, or of another study.
+    """
+    key = picture_key(study_id)
+    text = storage.find(key)
+    if text is None:
+        return None
+    try:
+        fields = unseal(text)
+        if fields.get("study_id") != study_id:
+            raise ValueError(f"they are of study {fields.get('study_id')!r:.80}")
+    except ValueError as error:
+        cure = "Run `fastct verify --repair` on the store"
+        raise StoreError(f"{storage}/{key}", f"these are no pictures ({error})", cure) from error
+    return StudyPictures.from_fields(fields)
 
 
 def is_scored(task: ScoreTask, storage: Storage) -> bool:
@@ -77,7 +106,7 @@ def score_study(task: ScoreTask) -> Record:
     labels = {"lung": found.lungs} if by_expert else {"lung": found.lungs, "lesion": found.lesion}
     written = write_labels(storage, study, labels, {"lung": "fastct", "lesion": found.row["lesion_source"]})
     pictures = study_pictures(hu, found.lungs, found.lesion, geometry)
-    storage.write(picture_key(task.study_id), pictures.to_json().encode())
+    write_pictures(storage, task.study_id, pictures)
     return replace(
         record,
         status="done",
@@ -113,7 +142,7 @@ def _examine(hu: NDArray[np.int16], expert: NDArray[np.uint8] | None, geometry: 
             lungs, outside = extend_lungs(lungs, lesion, geometry)
             flags += ["lesion_outside_lung"] if outside else []
         row = {
-            **_row(lungs, lesion, geometry, by_expert=expert is not None),
+            **measured_row(lungs, lesion, geometry, by_expert=expert is not None),
             **_profile(hu, lungs, lesion, geometry),
             "lesion_source": "threshold" if expert is None else "mask",
             "opacity_percent": opacity_percent,
@@ -123,7 +152,8 @@ def _examine(hu: NDArray[np.int16], expert: NDArray[np.uint8] | None, geometry: 
         return _Findings(to_host(lungs), to_host(lesion), row)
 
 
-def _row(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry, by_expert: bool) -> Row:
+def measured_row(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry, by_expert: bool) -> Row:
+    """What the labels of a study say: volumes in mL, percentages, severity."""
     fraction = lesion_fraction(lesion, lungs)
     return {
         "lung_ml": (fraction.right_voxels + fraction.left_voxels) * geometry.voxel_ml,

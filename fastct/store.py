@@ -1,7 +1,6 @@
 """A store as its readers see it: studies by id, voxels by region, the table."""
 
 import base64
-import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -14,6 +13,7 @@ from fastct import ome, shards
 from fastct.errors import StoreError
 from fastct.geometry import Geometry
 from fastct.records import Record, Row, read_record, read_records
+from fastct.sealed import parsed, unseal
 from fastct.storage import Storage, open_storage
 
 MANIFEST = "fastct.json"
@@ -21,7 +21,6 @@ STUDIES = "studies"
 IMAGE = "0"
 SHARD = "c/0/0/0"
 ROOT = "zarr.json"
-SCHEMA = 1
 ENDING = ".nii.zarr"
 Slices = tuple[slice, slice, slice]
 
@@ -45,27 +44,21 @@ def open(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
 
 
 def read_manifest(storage: Storage) -> dict[str, Any]:
-    """The store's settings.
+    """Version, settings and fingerprint of a store.
 
     Raises
     ------
     StoreError
-        If there is no fastct store, or one of another schema.
+        If there is no fastct store, one of another schema, or a damaged one.
     """
     text = storage.find(MANIFEST)
     if text is None:
         raise StoreError(storage, f"there is no {MANIFEST} here", "Give a folder that `fastct convert` wrote")
     try:
-        manifest = json.loads(text)
-        schema = manifest["schema"]
-    except (ValueError, KeyError, TypeError) as error:
-        cure = "Run `fastct convert` on it again, which writes it anew"
+        return unseal(text)
+    except ValueError as error:
+        cure = "Use the fastct that wrote it, or run `fastct convert` on it again, which writes it anew"
         raise StoreError(f"{storage}/{MANIFEST}", f"this is no manifest ({error})", cure) from error
-    if schema != SCHEMA:
-        raise StoreError(
-            storage, f"its schema is {schema}, this fastct reads {SCHEMA}", "Use the version that wrote it"
-        )
-    return dict(manifest)
 
 
 def study_folder(study_id: str) -> str:
@@ -117,7 +110,7 @@ class Store:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Settings, schema and fingerprint of the store."""
+        """Version, settings and fingerprint of the store."""
         return read_manifest(self.storage)
 
     @cached_property
@@ -167,9 +160,9 @@ class Study:
         """The root group's document, and the tag of its file."""
         text, tag = self.storage.read_tagged(f"{self.folder}/{ROOT}")
         try:
-            document = json.loads(text)
+            document = parsed(text)
         except ValueError as error:
-            raise self._damaged(f"{ROOT} is no JSON ({error})") from error
+            raise self._damaged(f"{ROOT}: {error}") from error
         match document:
             case {
                 "attributes": {
@@ -182,7 +175,7 @@ class Study:
                 },
                 "consolidated_metadata": {"metadata": {"0": {"shape": list()}} as members},
             } if all(isinstance(member, dict) for member in members.values()):
-                return dict(document), tag
+                return document, tag
         raise self._damaged(f"{ROOT} lacks what fastct writes there")
 
     @cached_property
@@ -281,7 +274,7 @@ class Study:
         try:
             if self.storage.status(key).tag == tag:
                 return
-            if self._shard_of(array, json.loads(self.storage.read(key))) == self._shard_of(array, document):
+            if self._shard_of(array, parsed(self.storage.read(key))) == self._shard_of(array, document):
                 return
         except (StoreError, ValueError, KeyError, TypeError):
             pass  # no root, or one that does not name the array

@@ -8,11 +8,14 @@ from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
+from fastct._ext.shard import crc32c
 from fastct.records import COLUMNS, Record, Row
-from fastct.storage import Storage
+from fastct.sealed import seal
+from fastct.storage import WORK, Bytes, Storage
 
 TABLE = "studies.csv"
 PARQUET = "studies.parquet"
+SUMS = f"{WORK}/tables.json"
 DECIMALS = {"_mm": 6, "_ml": 3, "_hu": 2, "percent": 4, "percent_right": 4, "percent_left": 4, "percent_max": 4}
 TEXTS = ("study_id", "category", "status", "error", "source", "lesion_source", "severity", "flags")
 NUMBERS = ("shape_z", "shape_y", "shape_x", "hu_min", "hu_max")  # whole ones; all other columns are float64
@@ -20,14 +23,16 @@ GROUP_ROWS = 65_536  # rows that lie together in the Parquet file, and are held 
 
 
 def write_tables(storage: Storage, records: Iterable[Record]) -> None:
-    """Write all tables from the records, each whole and at once."""
+    """Write all tables from the records, each whole and at once; then their sizes and checksums."""
     parquet = _Parquet() if find_spec("pyarrow") else None
-    text = _csv(records, parquet)
-    storage.write(TABLE, text.encode())
+    tables: dict[str, Bytes] = {TABLE: _csv(records, parquet).encode()}
     if parquet:
-        storage.write(PARQUET, parquet.payload())
+        tables[PARQUET] = parquet.payload()
     elif storage.exists(PARQUET):
         storage.remove(PARQUET)  # rather none than an old one
+    for name, payload in tables.items():
+        storage.write(name, payload)
+    storage.write(SUMS, seal({name: [len(payload), crc32c(payload)] for name, payload in tables.items()}))
 
 
 def table_text(records: Iterable[Record]) -> str:

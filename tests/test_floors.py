@@ -15,13 +15,13 @@ FLOORS = (
     ("_ext", "device", "kept"),
     ("shard_layout", "archive", "shards", "codecs", "kernels", "storage", "ome"),
     ("nifti", "phantom"),
-    ("mosmed", "records", "foreground", "store", "publish", "tables"),
+    ("sealed", "mosmed", "records", "foreground", "store", "publish", "tables"),
     ("flags", "sides", "airways", "wall", "pleura", "lungs", "opacity", "lesions"),
     ("draws", "steps", "transforms", "montage", "pictures", "agreement"),
     ("shelf", "carrier", "sampling", "patches", "dataset", "adapters"),
-    ("conversion", "scoring", "exporting", "verification"),
+    ("conversion", "scoring", "exporting"),
     ("batches", "schedule", "pipeline", "readahead", "gpu_loading", "loader"),
-    ("pages", "report", "reporting", "comparison", "describe", "progress"),
+    ("pages", "report", "reporting", "comparison", "integrity", "repairing", "verification", "describe", "progress"),
     ("cli", "__main__", "__init__"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

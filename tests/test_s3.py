@@ -23,7 +23,7 @@ from fastct.storage import open_storage
 
 pytest.importorskip("obstore")
 IDS = tuple(f"study_000{n}" for n in range(1, 5))
-OWN = (".fastct/records/", "report.html")  # what differs with the place: tags of the sources, the store's name
+OWN = (".fastct/records/", ".fastct/listing.json", "report.html")  # what differs with the place: where it lies
 
 
 def call(*arguments, options):

@@ -1,13 +1,22 @@
 """Verify finds each kind of damage, and names the study and the key."""
 
-import json
 import random
 import shutil
+from dataclasses import replace
 
 import pytest
+from flip_bits import flip, not_found
+from small_chests import small_chest, tree, write_study
 
 import fastct
+from fastct._ext.shard import crc32c
+from fastct.cli import main
+from fastct.comparison import write_comparison
 from fastct.errors import FastctError
+from fastct.records import read_record, read_records, write_record
+from fastct.storage import open_storage
+from fastct.store import study_folder
+from fastct.tables import write_tables
 from fastct.verification import verify
 
 STUDY = "studies/study_0002.nii.zarr"
@@ -17,12 +26,6 @@ STUDY = "studies/study_0002.nii.zarr"
 def store(scored, tmp_path):
     shutil.copytree(scored, tmp_path / "store")
     return tmp_path / "store"
-
-
-def flip(path, bit):
-    changed = bytearray(path.read_bytes())
-    changed[bit // 8] ^= 1 << bit % 8
-    path.write_bytes(changed)
 
 
 def test_a_sound_store_has_no_faults(scored):
@@ -43,86 +46,162 @@ def test_each_flipped_bit_of_a_shard_is_found_and_never_read(store, array):
     assert verify(store) == []
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        f"{STUDY}/zarr.json",
-        f"{STUDY}/0/zarr.json",
-        f"{STUDY}/labels/lung/zarr.json",
-        f"{STUDY}/nifti/c/0",
-        "studies/zarr.json",
-        "studies.csv",
-        ".fastct/records/study_0002.json",
-    ],
-)
-def test_each_flipped_bit_beside_the_voxels_is_found(store, key):
-    sound = (store / key).read_bytes()
-    for bit in random.Random(6).sample(range(8 * len(sound)), 10):
-        flip(store / key, bit)
-        assert verify(store), f"bit {bit} of {key}"
-        (store / key).write_bytes(sound)
-
-
-def damage(store, kind):
-    study, other = store / STUDY, store / "studies/study_0003.nii.zarr"
-    shard = study / "0/c/0/0/0"
-    if kind == "missing shard":
-        shard.unlink()
-    elif kind == "truncated shard":
-        shard.write_bytes(shard.read_bytes()[:-7])
-    elif kind == "foreign shard":
-        shutil.copy(other / "0/c/0/0/0", shard)
-    elif kind == "foreign file":
-        (study / "0/c/0/0/1").write_bytes(b"what")
-    elif kind == "missing study":
-        shutil.rmtree(study)
-    elif kind == "swapped studies":
-        study.rename(store / "aside")
-        other.rename(study)
-        (store / "aside").rename(other)
-    elif kind == "study without record":
-        (store / ".fastct/records/study_0002.json").unlink()
-    elif kind == "stray file":
-        (store / "notes.txt").write_text("mine")
-    elif kind == "missing table":
-        (store / "studies.csv").unlink()
-    elif kind == "missing pictures":
-        (store / ".fastct/pictures/study_0002.json").unlink()
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "missing shard",
-        "truncated shard",
-        "foreign shard",
-        "foreign file",
-        "missing study",
-        "swapped studies",
-        "study without record",
-        "stray file",
-        "missing table",
-        "missing pictures",
-    ],
-)
-def test_each_kind_of_damage_is_named(store, kind):
-    damage(store, kind)
-    faults = verify(store)
-    assert faults
-    if kind not in ("stray file", "missing table"):
-        assert {"study_0002"} <= {fault.study_id for fault in faults}, faults
-
-
-def test_a_damaged_study_is_made_anew(store, chests):
-    damage(store, "missing shard")
-    assert fastct.convert(chests, store, workers=1).done == ("study_0002",)
-    assert fastct.score(store, workers=1).done == ("study_0002",)
+def test_each_flipped_bit_of_every_file_is_found(store):
+    write_comparison(store, "study_0001", "study_0002")
+    files = [path for path in store.rglob("*") if path.is_file()]
+    assert not_found(store, 2 * len(files), seed=6) == []
     assert verify(store) == []
 
 
-def test_a_metadata_document_that_was_changed_on_purpose_is_found(store):
-    path = store / STUDY / "labels/lung/0/zarr.json"
-    document = json.loads(path.read_text())
-    document["shape"][0] += 1
-    path.write_text(json.dumps(document))
-    assert [fault.key for fault in verify(store)] == [f"{STUDY}/labels/lung/0/zarr.json"]
+def other_study(store):
+    return store / study_folder("study_0003")
+
+
+def swap(one, other):
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+def change(store, study_id, **fields):
+    """A record that says something else, sealed as if fastct had written it; and a table that says so too."""
+    storage = open_storage(store)
+    record = read_record(storage, study_id)
+    write_record(storage, replace(record, row={**record.row, **fields}))
+    write_tables(storage, read_records(storage))
+
+
+def rewrite(store, key, old, new):
+    """A document of study_0002 changed, with a record that knows the new bytes."""
+    storage = open_storage(store)
+    record = read_record(storage, "study_0002")
+    payload = storage.read(f"{STUDY}/{key}")
+    assert old in payload
+    storage.write(f"{STUDY}/{key}", payload := payload.replace(old, new))
+    write_record(storage, replace(record, keys={**record.keys, key: (len(payload), crc32c(payload))}))
+
+
+SHARD = f"{STUDY}/0/c/0/0/0"
+LESION = f"{STUDY}/labels/lesion/0/c/0/0/0"
+RECORD = ".fastct/records/study_0002.json"
+PICTURES = ".fastct/pictures/study_0002.json"
+DAMAGE = {  # what is done to a store, and a file that verify must name
+    "missing shard": (lambda s: (s / SHARD).unlink(), SHARD),
+    "truncated shard": (lambda s: (s / SHARD).write_bytes((s / SHARD).read_bytes()[:-7]), SHARD),
+    "foreign shard": (lambda s: shutil.copy(other_study(s) / "0/c/0/0/0", s / SHARD), SHARD),
+    "foreign chunk": (lambda s: (s / STUDY / "0/c/0/0/1").write_bytes(b"what"), f"{STUDY}/0/c/0/0/1"),
+    "missing study": (lambda s: shutil.rmtree(s / STUDY), STUDY),
+    "swapped studies": (lambda s: swap(s / STUDY, other_study(s)), f"{STUDY}/zarr.json"),
+    "swapped labels": (lambda s: swap(s / LESION, other_study(s) / "labels/lesion/0/c/0/0/0"), LESION),
+    "expert's mask lost": (
+        lambda s: shutil.rmtree(s / STUDY / "labels/lesion/0/c"),
+        f"{STUDY}/labels/lesion/0/c/0/0/0",
+    ),
+    "swapped records": (lambda s: swap(s / RECORD, s / ".fastct/records/study_0003.json"), RECORD),
+    "swapped pictures": (lambda s: swap(s / PICTURES, s / ".fastct/pictures/study_0003.json"), PICTURES),
+    "study without record": (lambda s: (s / RECORD).unlink(), STUDY),
+    "missing pictures": (lambda s: (s / PICTURES).unlink(), PICTURES),
+    "foreign foreground": (
+        lambda s: shutil.copy(
+            s / ".fastct/foreground/lesion/study_0001.bin", s / ".fastct/foreground/lesion/study_0002.bin"
+        ),
+        ".fastct/foreground/lesion/study_0002.bin",
+    ),
+    "record disagrees": (lambda s: change(s, "study_0002", lesion_percent=99.0), RECORD),
+    "record of another shape": (lambda s: change(s, "study_0002", shape_y=97), RECORD),
+    "wrong unit": (lambda s: rewrite(s, "zarr.json", b'"millimeter"', b'"micrometer"'), f"{STUDY}/zarr.json"),
+    "wrong unit of voxels": (lambda s: rewrite(s, "zarr.json", b'"HU"', b'"MU"'), f"{STUDY}/zarr.json"),
+    "wrong spacing": (lambda s: rewrite(s, "zarr.json", b"8.0", b"9.0"), f"{STUDY}/nifti/c/0"),
+    "label of another shape": (
+        lambda s: rewrite(s, "labels/lung/0/zarr.json", b"10", b"11"),
+        f"{STUDY}/labels/lung/0/zarr.json",
+    ),
+    "missing table": (lambda s: (s / "studies.csv").unlink(), "studies.csv"),
+    "table disagrees": (
+        lambda s: (s / "studies.csv").write_text((s / "studies.csv").read_text().replace("CT-1", "CT-2")),
+        "studies.csv",
+    ),
+    "missing checksums": (lambda s: (s / ".fastct/tables.json").unlink(), ".fastct/tables.json"),
+    "cut report": (lambda s: (s / "report.html").write_bytes((s / "report.html").read_bytes()[:-100]), "report.html"),
+    "changed settings": (lambda s: flip(s / "fastct.json", 777), "fastct.json"),
+    "missing listing": (lambda s: (s / ".fastct/listing.json").unlink(), ".fastct/listing.json"),
+    "changed group": (lambda s: (s / "studies/zarr.json").write_text("{}"), "studies/zarr.json"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_each_kind_of_damage_is_named_and_repaired(store, kind):
+    sound, times = tree(store), {path: path.stat().st_mtime_ns for path in (store / "studies").rglob("0/c/0/0/0")}
+    spoil, key = DAMAGE[kind]
+    spoil(store)
+    faults = verify(store)
+    assert key in {fault.key for fault in faults}, [str(fault) for fault in faults]
+    assert verify(store, repair=True) == []
+    assert tree(store) == sound
+    concerned = {fault.study_id for fault in faults}
+    for path, mtime_ns in times.items():
+        if not any(study_id and study_id in str(path) for study_id in concerned):
+            assert path.stat().st_mtime_ns == mtime_ns, f"{path} was written again"
+
+
+def test_what_is_no_part_of_a_store_is_named_and_left(store):
+    keys = ["notes.txt", ".fastct/odd", ".fastct/pictures/gone.json", "studies/mine", f"{STUDY}/mine/zarr.json"]
+    for key in keys:
+        (store / key).parent.mkdir(exist_ok=True)
+        (store / key).write_text("mine")
+    assert sorted(fault.key for fault in verify(store)) == sorted(keys)
+    assert sorted(fault.key for fault in verify(store, repair=True)) == sorted(keys)
+    assert all((store / key).read_text() == "mine" for key in keys)
+
+
+@pytest.fixture
+def own(chests, tmp_path):
+    """A data set of one study, and a store of it."""
+    source = tmp_path / "source"
+    shutil.copytree(chests / "studies/CT-0", source)
+    fastct.convert(source, tmp_path / "own", workers=1)
+    assert verify(tmp_path / "own") == []
+    return source, tmp_path / "own"
+
+
+@pytest.mark.parametrize("lost", ["gone", "changed"])
+def test_a_source_that_is_no_more_what_it_was_is_told(own, lost, capsys, monkeypatch):
+    source, store = own
+    shard = store / study_folder("study_0001") / "0/c/0/0/0"
+    flip(shard, 1000)
+    damaged = tree(store)
+    volume = source / "study_0001.nii.gz"
+    if lost == "gone":
+        shutil.rmtree(source)
+    else:
+        hu, _, affine = small_chest(9)
+        write_study(volume, hu, affine)
+    monkeypatch.setattr("sys.argv", ["fastct", "verify", str(store), "--repair"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1
+    said = capsys.readouterr().err
+    assert "its bytes changed" in said
+    assert f"its source {'cannot be read' if lost == 'gone' else 'has changed'}" in said
+    assert tree(store) == damaged, "nothing was touched"
+
+
+def test_a_source_that_moved_is_named_by_hand(own, tmp_path):
+    source, store = own
+    sound = tree(store)
+    flip(store / study_folder("study_0001") / "0/c/0/0/0", 1000)
+    source.rename(tmp_path / "elsewhere")
+    assert verify(store, repair=True)
+    assert verify(store, repair=True, source=tmp_path / "elsewhere") == []
+    assert tree(store).keys() == sound.keys()
+    assert fastct.verify(store) == []
+
+
+def test_a_store_that_lost_all_its_documents_comes_back(store):
+    sound = tree(store)
+    for path in [store / "fastct.json", *(store / ".fastct").rglob("*.json")]:
+        if path.name != "listing.json":
+            path.write_bytes(b"{}")
+    assert verify(store, repair=True) == []
+    assert tree(store) == sound

@@ -66,6 +66,11 @@ class Listing:
     orphan_masks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def told(self) -> dict[str, tuple[str, ...]]:
+        """What a report says of it."""
+        return {"missing": self.missing, "unlisted": self.unlisted, "notes": self.notes}
+
 
 @dataclass
 class _Match:
