@@ -1,13 +1,14 @@
 """Numbers still to be drawn at random, and how a seed draws them: always the same, for any worker."""
 
 import math
+import operator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from fastct.errors import OptionError
 
+WORDS_AT_FIRST = 4  # most steps draw none, a patch's place three or four
 LARGEST_COUNT = 2**32  # NumPy's seeds are made of words of 32 bits
 
 
@@ -66,18 +67,21 @@ class Draws:
                 "Give whole numbers from 0, the epoch and the index below 2^32",
             )
         self._key = int(seed), (int(epoch), int(index), int(step))
+        self._words: list[int] = []
         self._used = 0
-
-    @cached_property
-    def _sequence(self) -> np.random.SeedSequence:
-        """NumPy promises that these words stay the same in every version. Most steps draw none."""
-        seed, place = self._key
-        return np.random.SeedSequence(seed, spawn_key=place)
 
     def word(self) -> int:
         """The next 64 random bits."""
+        if self._used == len(self._words):
+            self._words = self._first_words(2 * self._used or WORDS_AT_FIRST)
         self._used += 1
-        return int(self._sequence.generate_state(self._used, np.uint64)[-1])
+        return self._words[self._used - 1]
+
+    def _first_words(self, count: int) -> list[int]:
+        """NumPy promises that these words stay the same in every version, however many are asked for."""
+        seed, place = self._key
+        words: list[int] = np.random.SeedSequence(seed, spawn_key=place).generate_state(count, np.uint64).tolist()
+        return words
 
     def share(self) -> float:
         """The next number from 0 up to 1."""
@@ -89,7 +93,8 @@ def drawn(value: object, draws: Draws) -> object:
     if isinstance(value, Uniform):
         return value.at(draws.share())
     if isinstance(value, tuple):
-        return tuple(drawn(item, draws) for item in value)
+        items = tuple(drawn(item, draws) for item in value)
+        return value if all(map(operator.is_, items, value)) else items
     return value
 
 

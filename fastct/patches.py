@@ -1,19 +1,18 @@
 """One sample read out of its study: plain ones in a single compiled call, all others through one gather."""
 
 from dataclasses import dataclass, replace
-from threading import local
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastct._ext.patches import turn_patch
 from fastct.carrier import Wanted
 from fastct.draws import Draws
 from fastct.errors import StoreError
 from fastct.geometry import Geometry
-from fastct.kernels.gather import gather
-from fastct.kernels.maps import FRACTION_BITS, Grid, Reading, Shape, geometry_on
+from fastct.kept import kept_bytes
+from fastct.kernels.gather import add_noise, gather
+from fastct.kernels.maps import FRACTION_BITS, Grid, Reading, Shape, affine_on
 from fastct.sampling import PLACE, Box, SampleOptions, draw_box, slice_box
 from fastct.shelf import OpenArray, Shelf, Signs
 from fastct.store import IMAGE
@@ -46,7 +45,6 @@ class Reader:
         self.shelf = shelf
         self.options = options
         self.label = label
-        self._scratch = local()
         one_voxel = Geometry((1, 1, 1), np.eye(4))
         self._copies = not options.augment and not options.resampled(one_voxel.shape)
         self._copied = replace(options, augment=()).chain(one_voxel.shape, None).readings(one_voxel)
@@ -69,8 +67,8 @@ class Reader:
         grid = Preprocess(self.options.resampled(geometry.shape)).frame(geometry).grid
         box = self._box(study_id, number, draws, grid.shape, grid)
         readings = self.options.chain(geometry.shape, box).drawn(*draws).readings(geometry)
-        where = geometry_on(readings[0].grid, geometry)
-        return Place(study_id, box.start, where.shape, where.affine, readings)
+        grid = readings[0].grid
+        return Place(study_id, box.start, grid.shape, affine_on(grid, geometry.affine), readings)
 
     def read(self, place: Place, image: Voxels, label: Voxels | None) -> None:
         """Read a sample's image, and its label where it has one: (z, y, x) each.
@@ -108,7 +106,7 @@ class Reader:
         else:
             grid = Grid(place.shape, np.column_stack([np.eye(3), place.origin]))
             reading = replace(self._copied[number], grid=grid)
-        begin, shape = _needed(reading.grid, layout.shape)
+        begin, shape = reading.grid.needed(layout.shape)
         return Wanted(place.study_id, begin, shape, layout.dtype, array=name), _moved(reading, begin)
 
     def _box(self, study_id: str, number: int, draws: tuple[int, int, int], shape: Shape, grid: Grid | None) -> Box:
@@ -124,47 +122,32 @@ class Reader:
         return draw_box(options, Draws(*draws, PLACE), grid or shape, foreground)
 
     def _gather(self, array: OpenArray, reading: Reading, out: Voxels) -> None:
-        plain = _plain_box(reading)
-        if plain is not None and array.layout.codec == "ctpack":
+        if reading.noise_sigma > 0:
+            self._gather_with_noise(array, reading, out)
+        elif array.layout.codec != "ctpack":
+            self._gather_stored(array, reading, out)
+        elif (plain := _plain_box(reading)) is not None:
             array.read_mapped(*plain, _values(reading, array.layout.fill_value), out)
-            return
-        begin, shape = _needed(reading.grid, array.layout.shape)
-        if _is_turn(reading) and array.layout.codec == "ctpack":
-            self._turn(array, reading, begin, shape, out)
-            return
-        voxels = self._room(np.uint8, _count(shape) * array.layout.voxel_bytes).view(array.layout.dtype).reshape(shape)
+        elif reading.grid.source_axes is None:
+            array.read_turned(reading, out)
+        else:
+            self._gather_stored(array, reading, out)
+
+    def _gather_stored(self, array: OpenArray, reading: Reading, out: Voxels) -> None:
+        """Decode the box that is needed as it is stored, then gather from it."""
+        begin, shape = reading.grid.needed(array.layout.shape)
+        n_bytes = shape[0] * shape[1] * shape[2] * array.layout.voxel_bytes
+        voxels = kept_bytes("box", n_bytes).view(array.layout.dtype).reshape(shape)
         array.read(begin, voxels)
         gather([voxels], [_moved(reading, begin)], out.dtype, [out])
 
-    def _turn(self, array: OpenArray, reading: Reading, begin: Shape, shape: Shape, out: Voxels) -> None:
-        """Decode and map the box that is needed, then read it askew: as `gather` does, in memory that is kept."""
-        beyond = shape[1] * shape[2] + shape[2] + 2  # is looked at as well, though not seen
-        room = self._room(np.float32, _count(shape) + beyond)
-        settings = reading.settings
-        array.read_mapped(
-            begin, FORWARD, _values(reading, array.layout.fill_value), room[: _count(shape)].reshape(shape)
-        )
-        places = reading.grid.places.copy()
-        places[:, 3] -= np.array(begin) << FRACTION_BITS
-        bits = out.view(np.uint16) if out.dtype == np.float16 else out
-        turn_patch(room, shape, places, (int(settings.margin), float(settings.outside)), bits)
-
-    def _room(self, dtype: type[np.generic], n: int) -> Voxels:
-        """This thread's memory for voxels before they are gathered."""
-        held: dict[str, Voxels] = self._scratch.__dict__
-        room = held.get(dtype.__name__)
-        if room is None or room.size < n:
-            room = held[dtype.__name__] = np.zeros(n, dtype)
-        return room[:n]
-
-
-def _count(shape: Shape) -> int:
-    return shape[0] * shape[1] * shape[2]
-
-
-def _is_turn(reading: Reading) -> bool:
-    """Whether a reading is a linear one that runs askew of the volume's axes, and no more."""
-    return reading.order == 1 and reading.noise_sigma == 0 and reading.grid.source_axes is None
+    def _gather_with_noise(self, array: OpenArray, reading: Reading, out: Voxels) -> None:
+        """Noise is added before rounding to the type of the output, so that one is read in float32 first."""
+        finished = out
+        if out.dtype != np.float32:
+            finished = kept_bytes("noise", 4 * out.size).view(np.float32).reshape(out.shape)
+        self._gather(array, replace(reading, noise_sigma=0.0), finished)
+        add_noise(finished, reading, out)
 
 
 def _values(reading: Reading, fill_value: float) -> tuple[float, ...]:
@@ -185,18 +168,6 @@ def _plain_box(reading: Reading) -> tuple[Shape, Signs] | None:
     z, y, x = np.where(steps > 0, start, start - np.array(grid.shape) + 1).tolist()
     backward = (bool(steps[0] < 0), bool(steps[1] < 0), bool(steps[2] < 0))
     return (z, y, x), backward
-
-
-def _needed(grid: Grid, shape: Shape) -> tuple[Shape, Shape]:
-    """The box of a volume of that shape that a grid reads: its first voxel and its shape, of one voxel at least."""
-    reach = grid.places[:, :3] * (np.array(grid.shape) - 1)
-    low = grid.places[:, 3] + np.minimum(reach, 0).sum(axis=1)
-    high = grid.places[:, 3] + np.maximum(reach, 0).sum(axis=1)
-    last = np.array(shape) - 1
-    first = np.clip(low >> FRACTION_BITS, 0, last)
-    stop = np.clip((high >> FRACTION_BITS) + 1, 0, last) + 1  # a neighbour more, to be blended with
-    (z, y, x), (depth, height, width) = first.tolist(), (stop - first).tolist()
-    return (z, y, x), (depth, height, width)
 
 
 def _moved(reading: Reading, begin: Shape) -> Reading:

@@ -13,7 +13,7 @@ from fastct.errors import OptionError
 from fastct.foreground import Foreground
 from fastct.kernels.maps import Grid, Shape
 from fastct.ome import LABELS
-from fastct.steps import Frame, Resample, Step, Window
+from fastct.steps import UPRIGHT, Frame, Resample, Step, Window
 from fastct.transforms import AIR_HU, Preprocess
 
 PATCH: Shape = (32, 128, 128)
@@ -155,7 +155,7 @@ class Box(Step):
     shape: Shape
 
     def on(self, frame: Frame) -> Frame:
-        return frame.read_on(self.shape, np.eye(3), self.start)
+        return frame.read_on(self.shape, UPRIGHT, self.start)
 
 
 @dataclass(frozen=True)

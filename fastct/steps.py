@@ -1,6 +1,7 @@
 """The steps of preprocessing: each is a few plain values, and what they do to a Frame."""
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
@@ -13,6 +14,8 @@ from fastct.errors import OptionError
 from fastct.kernels.maps import IDENTITY, Grid, Line, Shape, Triple, centred_grid, resampled_shape
 
 Matrix = NDArray[np.float64]
+UPRIGHT: Matrix = np.eye(3)  # turns nothing
+UPRIGHT.setflags(write=False)
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,14 @@ class Frame:
 
     def read_on(self, shape: Shape, matrix: Matrix, start: Any, spacing_mm: Triple | None = None) -> "Frame":
         """This frame, each voxel o of the output now read at `matrix @ o + start` of what was before."""
-        before, offset = self.grid.affine[:, :3], self.grid.affine[:, 3]
-        affine = np.column_stack([before @ matrix, before @ start + offset])
+        before, affine = self.grid.affine[:, :3], np.empty((3, 4))
+        np.matmul(before, matrix, out=affine[:, :3])
+        np.add(before @ start, self.grid.affine[:, 3], out=affine[:, 3])
         return replace(self, grid=Grid(shape, affine), spacing_mm=spacing_mm or self.spacing_mm)
 
     def turned(self, matrix: Matrix) -> "Frame":
         """This frame, read through a matrix about its centre."""
-        centre = (np.array(self.grid.shape) - 1) / 2
+        centre = np.array([(n - 1) / 2 for n in self.grid.shape])
         return self.read_on(self.grid.shape, matrix, centre - matrix @ centre)
 
     def mapped(self, line: Line) -> "Frame":
@@ -58,8 +62,9 @@ class Step(ABC):
 
     def drawn(self, draws: Draws) -> Self:
         """This step with a number in place of each Uniform."""
-        values = {field.name: drawn(getattr(self, field.name), draws) for field in fields(self)}  # type: ignore[arg-type]
-        return replace(self, **values)  # type: ignore[type-var]
+        own = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        values = {name: drawn(value, draws) for name, value in own.items()}
+        return self if all(map(operator.is_, own.values(), values.values())) else replace(self, **values)  # type: ignore[type-var]
 
 
 def _refuse(step: object, cure: str) -> OptionError:
@@ -165,7 +170,7 @@ class Crop(Step):
         if any(stop > n for stop, n in zip(self.stop, frame.grid.shape, strict=True)):
             raise _refuse(self, f"Stay within the {frame.grid.shape} voxels there are, or Pad first")
         z, y, x = (stop - start for start, stop in zip(self.start, self.stop, strict=True))
-        return frame.read_on((z, y, x), np.eye(3), self.start)
+        return frame.read_on((z, y, x), UPRIGHT, self.start)
 
     @classmethod
     def around(cls, mask: NDArray[Any], spacing_mm: Triple, margin_mm: float = 0.0) -> "Crop":
@@ -200,7 +205,7 @@ class Pad(Step):
     def on(self, frame: Frame) -> Frame:
         widths = zip(frame.grid.shape, self.before, self.after, strict=True)
         z, y, x = (n + before + after for n, before, after in widths)
-        return frame.read_on((z, y, x), np.eye(3), -np.array(self.before))
+        return frame.read_on((z, y, x), UPRIGHT, -np.array(self.before))
 
 
 @dataclass(frozen=True)
@@ -227,9 +232,10 @@ class Rotate(Step):
     degrees: Numbers
 
     def on(self, frame: Frame) -> Frame:
-        matrix = np.eye(3)
-        for axis, angle in enumerate(self.degrees):
-            matrix = _rotation(axis, math.radians(plain(angle))) @ matrix
+        matrix = UPRIGHT
+        for axis, angle in enumerate(map(plain, self.degrees)):
+            if angle != 0:
+                matrix = _rotation(axis, math.radians(angle)) @ matrix
         spacing = np.array(frame.spacing_mm)
         return frame.turned(matrix.T * spacing / spacing[:, None])  # reads where a voxel came from
 
@@ -254,7 +260,7 @@ class Scale(Step):
             raise _refuse(self, "Give a factor above 0")
 
     def on(self, frame: Frame) -> Frame:
-        return frame.turned(np.eye(3) / plain(self.factor))
+        return frame.turned(UPRIGHT / plain(self.factor))
 
 
 @dataclass(frozen=True)
@@ -265,7 +271,7 @@ class Shift(Step):
 
     def on(self, frame: Frame) -> Frame:
         distance = np.array([plain(distance) for distance in self.distance_mm])
-        return frame.read_on(frame.grid.shape, np.eye(3), -distance / frame.spacing_mm)
+        return frame.read_on(frame.grid.shape, UPRIGHT, -distance / frame.spacing_mm)
 
 
 @dataclass(frozen=True)

@@ -28,22 +28,26 @@ cdef extern from "values.h" namespace "values" nogil:
         FLOAT32, FLOAT16, UINT8, INT16
 
 cdef extern from "turning.h" namespace "turning" nogil:
-    cdef cppclass Box:
-        Box()
-        const float* voxels
-        int64_t* shape
-    cdef cppclass Turn "turning::Grid":
-        Turn()
+    cdef cppclass Reading:
+        Reading()
         int64_t[4]* places
         int64_t margin
+        Line line
         float outside
+        bint nearest
     cdef cppclass Out:
         Out()
         uint8_t* first
         int64_t* shape
         ptrdiff_t plane_bytes
         ptrdiff_t row_bytes
-    void c_turn "turning::read"(const Box& box, const Turn& turn, const Out& out, Kind kind, bint portable) except +
+    cdef cppclass Volume:
+        Volume()
+        const uint8_t* first
+        ptrdiff_t* stride_bytes
+        int64_t* shape
+    void c_turn_volume "turning::read"(const Volume& volume, size_t voxel_bytes, const Reading& reading,
+                                       const Out& out, Kind kind, bint portable) except +
 
 cdef extern from "patches.h" namespace "patches" nogil:
     cdef struct Source:
@@ -63,6 +67,15 @@ cdef extern from "patches.h" namespace "patches" nogil:
         float outside
     Fault c_read "patches::read"(
         const Source& source, const Patch& patch, const Values& values, Kind kind, bint portable) except +
+    cdef cppclass Room:
+        size_t voxels()
+    Room room_of(const Source& source, const Reading& reading, const Out& out)
+    Fault c_turn "patches::turn"(const Source& source, const Reading& reading, int fill, void* memory,
+                                 const Out& out, Kind kind, bint portable) except +
+
+ctypedef fused stored:
+    int16_t
+    uint8_t
 
 ctypedef fused voxel:
     float
@@ -137,35 +150,74 @@ def read_patch(const unsigned char[::1] shard, const uint64_t[:, :, :, ::1] inde
     return None if fault.finding == NULL else (fault.chunk, fault.finding.decode("ascii"))
 
 
-def turn_patch(const float[::1] room, tuple shape, const int64_t[:, ::1] places, tuple edges, voxel[:, :, :] out,
-               bint portable=False):
-    """Read a box of voxels trilinearly on a grid, into `out` (contiguous rows; uint16 takes the bits of float16).
-
-    The box of that shape begins `room`, which holds a plane, a row and two voxels more, all of them finite.
-    `places` are those of a Grid, counted from the box's first voxel; `edges` are its margin, and what lies outside.
-    """
-    cdef Box box
-    cdef Turn turn
-    cdef Out to
-    cdef Kind kind
+cdef Reading _reading(const int64_t[:, ::1] places, tuple settings) except *:
+    cdef Reading reading
     cdef int axis, column
-    depth, height, width = shape
-    if room.shape[0] < (depth + 1) * height * width + width + 2 or places.shape[0] != 3 or places.shape[1] != 4:
-        raise ValueError("the memory does not hold the box and what may be read beyond it, or the places are not a grid's")
+    if places.shape[0] != 3 or places.shape[1] != 4:
+        raise ValueError("the places are not those of a grid")
+    for axis in range(3):
+        for column in range(4):
+            reading.places[axis][column] = places[axis, column]
+    line, reading.margin, reading.outside, order = settings
+    (reading.line.anchor, reading.line.slope, reading.line.offset, reading.line.floor, reading.line.ceiling) = line
+    reading.nearest = order == 0
+    return reading
+
+
+cdef Out _target(voxel[:, :, :] out) except *:
+    cdef Out target
+    cdef int axis
     if out.shape[0] * out.shape[1] * out.shape[2] == 0 or (out.shape[2] > 1 and out.strides[2] != sizeof(voxel)):
         raise ValueError("the output is empty, or its rows are not contiguous")
-    if room.shape[0] >= 2**31:
-        raise ValueError("the box holds 2^31 voxels or more")
-    box.voxels = &room[0]
+    target.first = <uint8_t*>&out[0, 0, 0]
     for axis in range(3):
-        box.shape[axis] = shape[axis]
-        to.shape[axis] = out.shape[axis]
-        for column in range(4):
-            turn.places[axis][column] = places[axis, column]
-    turn.margin, turn.outside = edges
-    to.first = <uint8_t*>&out[0, 0, 0]
-    to.plane_bytes = out.strides[0]
-    to.row_bytes = out.strides[1]
-    kind = _kind(&out[0, 0, 0])
+        target.shape[axis] = out.shape[axis]
+    target.plane_bytes = out.strides[0]
+    target.row_bytes = out.strides[1]
+    return target
+
+
+def turn_volume(const stored[:, :, :] hu, const int64_t[:, ::1] places, tuple settings, voxel[:, :, :] out,
+                bint portable=False):
+    """Read a volume (any strides, not empty) on a grid into `out` (contiguous rows; uint16: the bits of float16).
+
+    `places` are those of a Grid; `settings` are the five scalars of a line, the margin, what lies outside, and the
+    order: 1 linear, 0 nearest.
+    """
+    cdef Volume volume
+    cdef Reading reading = _reading(places, settings)
+    cdef Out target = _target(out)
+    cdef Kind kind = _kind(&out[0, 0, 0])
+    cdef int axis
+    if hu.shape[0] * hu.shape[1] * hu.shape[2] == 0:
+        raise ValueError("the volume is empty")
+    volume.first = <const uint8_t*>&hu[0, 0, 0]
+    for axis in range(3):
+        volume.shape[axis] = hu.shape[axis]
+        volume.stride_bytes[axis] = hu.strides[axis]
     with nogil:
-        c_turn(box, turn, to, kind, portable)
+        c_turn_volume(volume, sizeof(stored), reading, target, kind, portable)
+
+
+def turn_patch(const unsigned char[::1] shard, const uint64_t[:, :, :, ::1] index, tuple layout,
+               tuple grid, unsigned char[::1] room, voxel[:, :, :] out, bint portable=False):
+    """Read a grid of voxels out of a shard into `out` (contiguous rows; uint16 takes the bits of float16).
+
+    `layout` is that of `read_patch` with the fill value after it; `grid` is (places, settings) as `turn_volume` takes
+    them; what is needed is decoded into `room`, at any place of it. Returns (number of the chunk, what is wrong with
+    it); or the number of bytes that the room must have, where it has fewer; or None.
+    """
+    cdef Source source = _source(shard, index, layout[:3])
+    cdef Reading reading = _reading(grid[0], grid[1])
+    cdef Out target = _target(out)
+    cdef Kind kind = _kind(&out[0, 0, 0])
+    cdef Fault fault
+    cdef int fill = layout[3]
+    cdef size_t n_bytes = room_of(source, reading, target).voxels() * source.voxel_bytes
+    cdef void* memory
+    if <size_t>room.shape[0] < n_bytes:
+        return n_bytes
+    memory = &room[0]
+    with nogil:
+        fault = c_turn(source, reading, fill, memory, target, kind, portable)
+    return None if fault.finding == NULL else (fault.chunk, fault.finding.decode("ascii"))

@@ -1,39 +1,45 @@
-// Trilinear reading of a box of float voxels on any affine grid: the same to the bit as kernels/cpu/askew.py.
+// Reading volumes on any affine grid, to the bit as read_askew and read_nearest of kernels/gpu/gather.cu do it.
 #pragma once
-#include <algorithm>
+#include <type_traits>
 #include <vector>
 
-#include "values.h"
+#include "turning_rows.h"
 
 namespace turning {
 
-constexpr int FRACTION_BITS = 32;  // places are counted in steps of 2^-32 voxel
-constexpr float WEIGHT_UNIT = 1.0f / (1 << 24);
+constexpr int64_t HALF_VOXEL = int64_t(1) << (FRACTION_BITS - 1);
 
-// Voxels in C order. Reading goes up to a plane, a row and a voxel beyond them, at a weight of 0: what lies there
-// must be finite.
-struct Box {
-    const float* voxels;
+// Output voxels along (z, y, x) that are read together: the part of the volume that they need is mapped once, and
+// stays in the second-level cache. Where a plane of the output is read at one z, it takes a single plane.
+constexpr int64_t DEEP_TILE[3] = {8, 64, 64}, FLAT_TILE[3] = {1, 128, 128};
+
+struct Volume {
+    const uint8_t* first;
+    ptrdiff_t stride_bytes[3];
     int64_t shape[3];
-
-    int64_t stride(int axis) const { return axis == 0 ? shape[1] * shape[2] : axis == 1 ? shape[2] : 1; }
-    int64_t end(int axis) const { return (shape[axis] - 1) << FRACTION_BITS; }
 };
 
-struct Grid {
-    int64_t places[3][4];  // where an output voxel (z, y, x, 1) reads, along each axis of the box
-    int64_t margin;        // how far beyond its outer centres the box is repeated
-    float outside;         // what is read farther off
+// Where an output voxel (z, y, x, 1) reads, along each axis of the volume; how far beyond its outer centres the volume
+// is repeated; what its values become, there and farther off.
+struct Reading {
+    int64_t places[3][4];
+    int64_t margin;
+    Line line;
+    float outside;
+    bool nearest;
 
-    int64_t start(int axis, int64_t z, int64_t y) const {
-        return places[axis][3] + z * places[axis][0] + y * places[axis][1];
+    int64_t place(int axis, const int64_t* at) const {
+        const int64_t* steps = places[axis];
+        return steps[3] + at[0] * steps[0] + at[1] * steps[1] + at[2] * steps[2];
     }
+    // Whether all voxels of an output plane read at the same place along z.
+    bool is_flat() const { return places[0][1] == 0 && places[0][2] == 0; }
 };
 
 struct Out {
     uint8_t* first;
     int64_t shape[3];
-    ptrdiff_t plane_bytes, row_bytes;  // rows are contiguous
+    ptrdiff_t plane_bytes, row_bytes;  // voxels of a row are contiguous
 };
 
 struct Run {
@@ -45,193 +51,188 @@ inline int64_t floor_divided(int64_t a, int64_t positive) {
     return quotient - (a % positive < 0);
 }
 
-// The voxels of a row, from the first up to a stop, whose places lie in [low, high].
-inline Run run(int64_t start, int64_t step, int64_t low, int64_t high, int64_t n) {
-    if (step == 0) return {0, low <= start && start <= high ? n : 0};
-    int64_t first, last;
-    if (step > 0)
-        first = -floor_divided(start - low, step), last = floor_divided(high - start, step);
-    else
-        first = -floor_divided(high - start, -step), last = floor_divided(start - low, -step);
-    first = std::clamp<int64_t>(first, 0, n);
-    return {first, std::clamp<int64_t>(last + 1, first, n)};
+// The voxels of a row, from the first up to a stop, whose places lie up to a margin beyond the outer centres.
+inline Run run_inside(const Track& track, int64_t margin, int64_t n) {
+    if (track.stays_within(margin, n)) return {0, n};
+    if (track.step == 0) return {0, 0};
+    const int64_t from = track.low - margin - track.start, to = track.high + margin - track.start;
+    const int64_t step = track.step, size = std::abs(step);
+    const int64_t first = step > 0 ? -floor_divided(-from, size) : -floor_divided(to, size);
+    const int64_t last = step > 0 ? floor_divided(to, size) : floor_divided(-from, size);
+    const int64_t kept = std::clamp<int64_t>(first, 0, n);
+    return {kept, std::clamp<int64_t>(last + 1, kept, n)};
 }
 
-// What the voxels of a row read: the place of the first of eight neighbours, and the weights of the next ones.
-struct Taps {
-    std::vector<int32_t> index;
-    std::vector<float> weight[3];
-
-    explicit Taps(size_t n) : index(n) {
-        for (auto& axis : weight) axis.resize(n);
-    }
+// The part of a volume that a tile of the output needs: the first voxel, and lengths with one voxel more on each far
+// side (repeated beyond the edge), so that every voxel can be blended with a next one.
+struct Needed {
+    int64_t first[3], size[3];
 };
 
-// Adds what an axis contributes to the index of each voxel of a run, and notes the weight of the next neighbour.
-struct Axis {
-    int64_t start, step, end;
-    int32_t stride;
-
-    bool leaves(int64_t n) const {  // whether some place lies beyond the outer centres
-        const int64_t last = start + (n - 1) * step;
-        return std::min(start, last) < 0 || std::max(start, last) > end;
-    }
-
-    void add_one(int64_t x, int32_t* index, float* weight) const {
-        const uint64_t place = uint64_t(std::clamp<int64_t>(start + x * step, 0, end));
-        index[x] += int32_t(place >> FRACTION_BITS) * stride;
-        weight[x] = float(int32_t(uint32_t(place) >> 8)) * WEIGHT_UNIT;
-    }
-
-    void add(int64_t from, int64_t n, int32_t* index, float* weight) const {
-        for (int64_t x = from; x < n; ++x) add_one(x, index, weight);
-    }
-};
-
-#ifdef FASTCT_X86
-__attribute__((target("avx2"))) inline __m256i kept_within(__m256i places, __m256i end) {
-    const __m256i above = _mm256_andnot_si256(_mm256_cmpgt_epi64(_mm256_setzero_si256(), places), places);
-    return _mm256_blendv_epi8(above, end, _mm256_cmpgt_epi64(above, end));
-}
-
-// Two vectors shuffled together have their pairs in the order 0, 2, 1, 3.
-__attribute__((target("avx2"))) inline __m256i in_order(__m256 pairs) {
-    return _mm256_permute4x64_epi64(_mm256_castps_si256(pairs), _MM_SHUFFLE(3, 1, 2, 0));
-}
-
-// Eight places at a time: their upper halves are indices, their lower ones fractions.
-__attribute__((target("avx2"))) inline void add_axis_avx2(const Axis& axis, int64_t n, int32_t* index, float* weight) {
-    const bool leaves = axis.leaves(n);
-    const __m256i end = _mm256_set1_epi64x(axis.end), stride = _mm256_set1_epi32(axis.stride);
-    const __m256i ahead = _mm256_set1_epi64x(4 * axis.step), next = _mm256_set1_epi64x(8 * axis.step);
-    __m256i places = _mm256_set_epi64x(axis.start + 3 * axis.step, axis.start + 2 * axis.step, axis.start + axis.step,
-                                       axis.start);
-    int64_t x = 0;
-    for (; x + 8 <= n; x += 8, places = _mm256_add_epi64(places, next)) {
-        __m256i low = places, high = _mm256_add_epi64(places, ahead);
-        if (leaves) low = kept_within(low, end), high = kept_within(high, end);
-        const __m256 l = _mm256_castsi256_ps(low), h = _mm256_castsi256_ps(high);
-        const __m256i whole = in_order(_mm256_shuffle_ps(l, h, _MM_SHUFFLE(3, 1, 3, 1)));
-        const __m256i part = _mm256_srli_epi32(in_order(_mm256_shuffle_ps(l, h, _MM_SHUFFLE(2, 0, 2, 0))), 8);
-        __m256i* sum = reinterpret_cast<__m256i*>(index + x);
-        _mm256_storeu_si256(sum, _mm256_add_epi32(_mm256_loadu_si256(sum), _mm256_mullo_epi32(whole, stride)));
-        _mm256_storeu_ps(weight + x, _mm256_mul_ps(_mm256_cvtepi32_ps(part), _mm256_set1_ps(WEIGHT_UNIT)));
-    }
-    axis.add(x, n, index, weight);
-}
-#endif
-
-inline void add_axis(const Axis& axis, int64_t n, int32_t* index, float* weight, bool portable) {
-#ifdef FASTCT_X86
-    if (!portable && ctpack::has_avx2()) return add_axis_avx2(axis, n, index, weight);
-#endif
-    (void)portable;
-    axis.add(0, n, index, weight);
-}
-
-inline float blend(float near, float far, float weight) { return near + weight * (far - near); }
-
-// Along y, then x: the four neighbours of a plane.
-inline float blend_plane(const float* near, int64_t row, float y, float x) {
-    return blend(blend(near[0], near[row], y), blend(near[1], near[row + 1], y), x);
-}
-
-#ifdef FASTCT_X86
-struct Pairs {
-    __m128 left, right;
-};
-
-// Two neighbours along x for each of four voxels.
-inline Pairs load_pairs(const float* voxels, const int32_t* index) {
-    const auto two = [&](int k) {
-        const __m128 low = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(voxels + index[k])));
-        return _mm_loadh_pi(low, reinterpret_cast<const __m64*>(voxels + index[k + 1]));
-    };
-    const __m128 first = two(0), second = two(2);
-    return {_mm_shuffle_ps(first, second, _MM_SHUFFLE(2, 0, 2, 0)),
-            _mm_shuffle_ps(first, second, _MM_SHUFFLE(3, 1, 3, 1))};
-}
-
-inline __m128 blend(__m128 near, __m128 far, __m128 weight) {
-    return _mm_add_ps(near, _mm_mul_ps(weight, _mm_sub_ps(far, near)));
-}
-
-inline __m128 blend_planes(const float* voxels, const int32_t* index, int64_t row, __m128 y, __m128 x) {
-    const Pairs near = load_pairs(voxels, index), below = load_pairs(voxels + row, index);
-    return blend(blend(near.left, below.left, y), blend(near.right, below.right, y), x);
-}
-#endif
-
-// `flat`: every weight along z is 0, so that one plane is enough.
-inline void read_run(const Box& box, const Taps& taps, const Run& inside, bool flat, float* row) {
-    const int64_t row_stride = box.stride(1), plane_stride = box.stride(0);
-    const float *wz = taps.weight[0].data(), *wy = taps.weight[1].data(), *wx = taps.weight[2].data();
-    int64_t x = inside.first;
-#ifdef FASTCT_X86
-    for (; x + 4 <= inside.stop; x += 4) {
-        const int32_t* index = &taps.index[size_t(x)];
-        const __m128 y_weight = _mm_loadu_ps(wy + x), x_weight = _mm_loadu_ps(wx + x);
-        __m128 value = blend_planes(box.voxels, index, row_stride, y_weight, x_weight);
-        if (!flat) {
-            const __m128 next = blend_planes(box.voxels + plane_stride, index, row_stride, y_weight, x_weight);
-            value = blend(value, next, _mm_loadu_ps(wz + x));
-        }
-        _mm_storeu_ps(row + x, value);
-    }
-#endif
-    for (; x < inside.stop; ++x) {
-        const float* near = box.voxels + taps.index[size_t(x)];
-        const float value = blend_plane(near, row_stride, wy[x], wx[x]);
-        row[x] = flat ? value : blend(value, blend_plane(near + plane_stride, row_stride, wy[x], wx[x]), wz[x]);
-    }
-}
-
-// One row of float32 results.
-inline void read_row(const Box& box, const Grid& grid, int64_t z, int64_t y, int64_t n, Taps& taps, float* row,
-                     bool portable) {
-    Run inside{0, n};
+inline Needed needed_by(const Reading& reading, const int64_t* corner, const int64_t* tile, const int64_t* shape) {
+    Needed needed;
     for (int a = 0; a < 3; ++a) {
-        const Run own = run(grid.start(a, z, y), grid.places[a][2], -grid.margin, box.end(a) + grid.margin, n);
-        inside = {std::max(inside.first, own.first), std::min(inside.stop, own.stop)};
-    }
-    inside.stop = std::max(inside.first, inside.stop);
-    std::fill(row, row + inside.first, grid.outside);
-    std::fill(row + inside.stop, row + n, grid.outside);
-    const int64_t count = inside.stop - inside.first;
-    if (count == 0) return;
-    std::fill_n(taps.index.begin() + inside.first, count, 0);
-    for (int a = 0; a < 3; ++a) {
-        const int64_t step = grid.places[a][2], start = grid.start(a, z, y) + inside.first * step;
-        const Axis axis{start, step, box.end(a), int32_t(box.stride(a))};
-        add_axis(axis, count, &taps.index[size_t(inside.first)], &taps.weight[a][size_t(inside.first)], portable);
-    }
-    const bool flat = grid.places[0][2] == 0 && taps.weight[0][size_t(inside.first)] == 0;
-    read_run(box, taps, inside, flat, row);
-}
-
-template <class Voxel>
-inline void read_as(const Box& box, const Grid& grid, const Out& out, bool portable) {
-    const size_t n = size_t(out.shape[2]);
-    Taps taps(n);
-    std::vector<float> row(n);
-    const values::Line as_it_is{0, 1, 0, -__builtin_inff(), __builtin_inff()};
-    const values::Map round = values::choose<float, Voxel>(false, portable);
-    for (int64_t z = 0; z < out.shape[0]; ++z)
-        for (int64_t y = 0; y < out.shape[1]; ++y) {
-            read_row(box, grid, z, y, out.shape[2], taps, row.data(), portable);
-            uint8_t* to = out.first + z * out.plane_bytes + y * out.row_bytes;
-            round({reinterpret_cast<const uint8_t*>(row.data()), 0, 0}, {to, 0, 0}, {1, 1, n}, as_it_is);
+        int64_t low = reading.place(a, corner), high = low;
+        for (int k = 0; k < 3; ++k) {
+            const int64_t reach = (tile[k] - 1) * reading.places[a][k];
+            low += std::min<int64_t>(reach, 0), high += std::max<int64_t>(reach, 0);
         }
+        const int64_t last = shape[a] - 1;
+        needed.first[a] = std::clamp<int64_t>(low >> FRACTION_BITS, 0, last);
+        needed.size[a] = std::clamp<int64_t>(high >> FRACTION_BITS, 0, last) - needed.first[a] + 2;
+    }
+    return needed;
 }
 
-// Reads the box on the grid into `out` (not empty), as voxels of a kind.
-inline void read(const Box& box, const Grid& grid, const Out& out, values::Kind kind, bool portable) {
+// ---- tiles ------------------------------------------------------------------------------------------------
+
+// What a volume's tiles are read with; memory is kept from tile to tile.
+template <class In, class Out_>
+struct Reader {
+    const Volume& volume;
+    const Reading& reading;
+    const Out& out;
+    Kernels kernels;
+    values::Map finish;  // from float
+    values::Map pick;    // from the volume's own type
+    std::vector<float> part, row;
+    std::vector<In> picked;
+
+    Reader(const Volume& volume, const Reading& reading, const Out& out, bool portable)
+        : volume(volume), reading(reading), out(out), kernels(choose<In>(portable)),
+          finish(values::choose<float, Out_>(false, portable)), pick(values::choose<In, Out_>(false, portable)),
+          row(size_t(out.shape[2])), picked(size_t(out.shape[2])) {}
+
+    const uint8_t* voxel(int64_t z, int64_t y, int64_t x) const {
+        return volume.first + z * volume.stride_bytes[0] + y * volume.stride_bytes[1] + x * volume.stride_bytes[2];
+    }
+
+    uint8_t* target(int64_t z, int64_t y, int64_t x) const {
+        return out.first + z * out.plane_bytes + y * out.row_bytes + x * int64_t(sizeof(Out_));
+    }
+
+    void fill(uint8_t* to, int64_t n) const {
+        if (n > 0) values::fill<Out_>(reading.outside, {to, 0, 0}, {1, 1, size_t(n)}, false);
+    }
+
+    // The tracks of the row from an output voxel on, counted from a voxel of the volume.
+    void follow(const int64_t* at, const int64_t* first, Track* tracks) const {
+        for (int a = 0; a < 3; ++a) {
+            const int64_t moved = first[a] << FRACTION_BITS;
+            tracks[a] = {reading.place(a, at) - moved, reading.places[a][2], -moved,
+                         ((volume.shape[a] - 1) << FRACTION_BITS) - moved};
+        }
+    }
+
+    // Keeps the voxels of a row that lie inside, and writes the others: where they begin, how many they are.
+    Run keep_inside(Track* tracks, const int64_t* at, int64_t n) const {
+        Run inside{0, n};
+        for (int a = 0; a < 3; ++a) {
+            const Run own = run_inside(tracks[a], reading.margin, n);
+            inside = {std::max(inside.first, own.first), std::min(inside.stop, own.stop)};
+        }
+        inside.stop = std::max(inside.first, inside.stop);
+        fill(target(at[0], at[1], at[2]), inside.first);
+        fill(target(at[0], at[1], at[2] + inside.stop), n - inside.stop);
+        for (int a = 0; a < 3; ++a) tracks[a].start = tracks[a].at(inside.first);
+        return inside;
+    }
+
+    // Maps the part that is needed to float. Where a tile is flat its planes are blended along z.
+    void map(const Needed& needed, bool flat, int64_t z_place) {
+        const int64_t planes = flat ? 1 : needed.size[0], width = needed.size[2];
+        const size_t size = size_t(planes * needed.size[1] * width);
+        if (part.size() < size) part.resize(size);
+        const int64_t columns = std::min(width, volume.shape[2] - needed.first[2]);
+        const float weight = weight_of(z_place);
+        float* to = part.data();
+        for (int64_t k = 0; k < planes; ++k)
+            for (int64_t j = 0; j < needed.size[1]; ++j, to += width) {
+                const int64_t z = std::min(needed.first[0] + k, volume.shape[0] - 1);
+                const int64_t y = std::min(needed.first[1] + j, volume.shape[1] - 1);
+                const uint8_t* near = voxel(z, y, needed.first[2]);
+                const uint8_t* far = flat && weight > 0 ? near + volume.stride_bytes[0] : near;
+                kernels.map(near, far, volume.stride_bytes[2], columns, reading.line, weight, to);
+                std::fill(to + columns, to + width, to[columns - 1]);
+            }
+    }
+
+    void read_tile(const int64_t* corner, const int64_t* tile) {
+        const bool flat = reading.is_flat();
+        const Needed needed = needed_by(reading, corner, tile, volume.shape);
+        const int64_t z_end = (volume.shape[0] - 1) << FRACTION_BITS;
+        map(needed, flat, std::clamp<int64_t>(reading.place(0, corner), 0, z_end));
+        const Part mapped{part.data(), int32_t(needed.size[1] * needed.size[2]), int32_t(needed.size[2])};
+        Track tracks[3];
+        for (int64_t z = 0; z < tile[0]; ++z)
+            for (int64_t y = 0; y < tile[1]; ++y) {
+                const int64_t at[3] = {corner[0] + z, corner[1] + y, corner[2]};
+                follow(at, needed.first, tracks);
+                const Run inside = keep_inside(tracks, at, tile[2]);
+                const int64_t n = inside.stop - inside.first;
+                if (n > 0) write_row(mapped, tracks, n, target(at[0], at[1], at[2] + inside.first), flat);
+            }
+    }
+
+    void write_row(const Part& mapped, const Track* tracks, int64_t n, uint8_t* to, bool flat) {
+        constexpr bool as_it_is = std::is_same_v<Out_, float>;
+        float* floats = as_it_is ? reinterpret_cast<float*>(to) : row.data();
+        (flat ? kernels.flat : kernels.deep)(mapped, tracks, n, floats);
+        if (as_it_is) return;
+        const Line same{0, 1, 0, -__builtin_inff(), __builtin_inff()};
+        finish({reinterpret_cast<const uint8_t*>(floats), 0, 0}, {to, 0, 0}, {1, 1, size_t(n)}, same);
+    }
+
+    // Halfway goes up, as in ITK.
+    void pick_row(const int64_t* at) {
+        const int64_t from_first[3] = {0, 0, 0};
+        Track tracks[3];
+        follow(at, from_first, tracks);
+        const Run inside = keep_inside(tracks, at, out.shape[2]);
+        const int64_t n = inside.stop - inside.first;
+        int64_t index[3];
+        for (int64_t i = 0; i < n; ++i) {
+            for (int a = 0; a < 3; ++a)
+                index[a] = std::clamp<int64_t>((tracks[a].at(i) + HALF_VOXEL) >> FRACTION_BITS, 0, volume.shape[a] - 1);
+            picked[size_t(i)] = *reinterpret_cast<const In*>(voxel(index[0], index[1], index[2]));
+        }
+        if (n == 0) return;
+        const values::From from{reinterpret_cast<const uint8_t*>(picked.data()), 0, 0};
+        pick(from, {target(at[0], at[1], inside.first), 0, 0}, {1, 1, size_t(n)}, reading.line);
+    }
+
+    void read_all() {
+        const int64_t* whole = reading.nearest ? nullptr : reading.is_flat() ? FLAT_TILE : DEEP_TILE;
+        int64_t at[3], tile[3];
+        if (reading.nearest) {
+            for (at[0] = 0, at[2] = 0; at[0] < out.shape[0]; ++at[0])
+                for (at[1] = 0; at[1] < out.shape[1]; ++at[1]) pick_row(at);
+            return;
+        }
+        for (at[0] = 0; at[0] < out.shape[0]; at[0] += whole[0])
+            for (at[1] = 0; at[1] < out.shape[1]; at[1] += whole[1])
+                for (at[2] = 0; at[2] < out.shape[2]; at[2] += whole[2]) {
+                    for (int a = 0; a < 3; ++a) tile[a] = std::min(whole[a], out.shape[a] - at[a]);
+                    read_tile(at, tile);
+                }
+    }
+};
+
+template <class In>
+inline void read_as(const Volume& volume, const Reading& reading, const Out& out, values::Kind kind, bool portable) {
     switch (kind) {
-        case values::FLOAT32: return read_as<float>(box, grid, out, portable);
-        case values::FLOAT16: return read_as<values::Half>(box, grid, out, portable);
-        case values::UINT8: return read_as<uint8_t>(box, grid, out, portable);
-        default: return read_as<int16_t>(box, grid, out, portable);
+        case values::FLOAT32: return Reader<In, float>(volume, reading, out, portable).read_all();
+        case values::FLOAT16: return Reader<In, values::Half>(volume, reading, out, portable).read_all();
+        case values::UINT8: return Reader<In, uint8_t>(volume, reading, out, portable).read_all();
+        default: return Reader<In, int16_t>(volume, reading, out, portable).read_all();
     }
+}
+
+// Reads a volume of int16 or uint8 voxels into `out`; neither is empty.
+inline void read(const Volume& volume, size_t voxel_bytes, const Reading& reading, const Out& out, values::Kind kind,
+                 bool portable) {
+    if (voxel_bytes == 2) return read_as<int16_t>(volume, reading, out, kind, portable);
+    read_as<uint8_t>(volume, reading, out, kind, portable);
 }
 
 }  // namespace turning

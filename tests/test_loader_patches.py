@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 import fastct
 from fastct import shards
 from fastct._ext import as_bytes
-from fastct._ext.patches import read_patch, turn_patch
+from fastct._ext.patches import read_patch, turn_patch, turn_volume
 from fastct.foreground import SPOTS, as_file, foreground_of, from_file, mark_of
 from fastct.kernels.gather import gather
-from fastct.kernels.maps import Grid, Reading, identity_grid, window_line
+from fastct.kernels.maps import Grid, Line, Reading, window_line
 from fastct.shard_layout import ShardLayout
 
 law = settings(deadline=None, max_examples=60)
@@ -90,29 +90,64 @@ def test_a_flipped_bit_names_its_chunk_and_others_are_not_read():
 
 @law
 @given(
-    st.tuples(*[st.integers(1, 13)] * 3),
+    st.tuples(st.integers(1, 18), st.integers(1, 140), st.integers(1, 140)),
     st.tuples(*[st.integers(1, 30)] * 3),
     st.integers(0, 2**32 - 1),
-    st.sampled_from(["float32", "float16", "uint8"]),
-    st.booleans(),
+    st.sampled_from([("int16", "float32"), ("int16", "float16"), ("int16", "uint8"), ("uint8", "uint8")]),
+    st.sampled_from([0, 1]),
 )
-def test_turning_a_box_is_the_gather_of_its_voxels(shape, wanted, seed, dtype, portable):
+def test_a_turned_patch_is_the_gather_of_its_volume(shape, wanted, seed, dtypes, order):
+    """Whichever chunks it leaves out: what lay in the memory before is not seen."""
     rng = np.random.default_rng(seed)
-    hu = rng.integers(-1200, 900, shape).astype(np.int16)
+    volume, layout, shard, index = stored(shape, dtypes[0], seed)
     matrix = np.linalg.qr(rng.normal(size=(3, 3)))[0] * rng.uniform(0.5, 2)
-    if seed % 2:
-        matrix[0], matrix[:, 0] = (1, 0, 0), (1, 0, 0)  # a slice is read from one slice
-    centre, middle = (np.array(shape) - 1) / 2, (np.array(wanted) - 1) / 2
-    grid = Grid(wanted, np.column_stack([matrix, centre - matrix @ middle + rng.integers(-2, 3, 3)]))
-    reading = Reading(grid, window_line(*WINDOW, dtype), fill=None if seed % 5 == 0 else -1024.0)
-    (expected,) = gather([hu], [reading], dtype)
-    room = np.zeros((shape[0] + 1) * shape[1] * shape[2] + shape[2] + 2, np.float32)
-    mapped = Reading(identity_grid(shape), reading.line)
-    room[: hu.size] = gather([hu], [mapped], "float32")[0].reshape(-1)
-    out = np.full(wanted, 7, dtype)
-    edges = (int(reading.settings.margin), float(reading.settings.outside))
-    turn_patch(room, shape, grid.places.copy(), edges, out.view(np.uint16) if dtype == "float16" else out, portable)
-    np.testing.assert_array_equal(out, expected)
+    if seed % 2:  # each plane of the output is read at one z
+        matrix[0], matrix[:, 0] = (1, 0, 0), (rng.uniform(0.5, 2), 0, 0)
+    place, middle = np.array(shape) * rng.uniform(-0.2, 1.2, 3), (np.array(wanted) - 1) / 2
+    line = window_line(*WINDOW, dtypes[1]) if dtypes[0] == "int16" else Line()
+    reading = Reading(
+        Grid(wanted, np.column_stack([matrix, place - matrix @ middle])), line, order, None if seed % 5 == 0 else 0.0
+    )
+    (expected,) = gather([volume], [reading], dtypes[1])
+    for portable in (False, True):
+        out = np.full(wanted, 7, dtypes[1])
+        bits = out.view(np.uint16) if dtypes[1] == "float16" else out
+        plan = (layout.shape, layout.chunk_shape, layout.voxel_bytes, layout.fill_value)
+        n_bytes = turn_patch(shard, index, plan, reading.turn, np.zeros(0, np.uint8), bits, portable)
+        room = rng.integers(0, 255, n_bytes, np.uint8)
+        assert turn_patch(shard, index, plan, reading.turn, room, bits, portable) is None
+        np.testing.assert_array_equal(out, expected)
+        turn_volume(volume, *reading.turn, bits, portable)
+        np.testing.assert_array_equal(out, expected)
+
+
+def test_a_turned_patch_reads_the_chunks_that_it_comes_near_alone():
+    volume, layout, shard, index = stored((9, 200, 200), "int16")
+    turned = np.column_stack([np.eye(3), (0, 100, 0)])
+    turned[1:, 1:3] = np.array([[1, -1], [1, 1]]) / np.sqrt(2)  # a diamond: its corners touch the box's sides
+    grid = Grid((2, 140, 140), turned)
+    plan = (layout.shape, layout.chunk_shape, 2, layout.fill_value)
+    out, room = np.empty(grid.shape, np.float32), np.zeros(2 << 20, np.uint8)
+    named = set()
+    for at in np.ndindex(*layout.grid):
+        damaged = shard.copy()
+        offset, n_bytes = index[at].tolist()
+        damaged[offset + n_bytes // 2] ^= 4
+        found = turn_patch(damaged, index, plan, Reading(grid, window_line(*WINDOW)).turn, room, out)
+        if found is not None:
+            assert "checksum" in found[1]
+            assert tuple(np.unravel_index(found[0], layout.grid)) == at
+            named.add(at)
+    places = np.indices(grid.shape).reshape(3, -1).T @ turned[:, :3].T + turned[:, 3]
+    last = np.array(volume.shape) - 1
+    for reach in (0, 2):  # what is read, and what lies a little beside it
+        near = [np.clip(np.floor(places + beside), 0, last) // layout.chunk_shape for beside in (-reach, 1 + reach)]
+        corners = np.stack(near, axis=1)[:, np.array(list(np.ndindex(2, 2, 2))), np.arange(3)]
+        z, y, x = corners.reshape(-1, 3).astype(np.int64).T
+        numbers = np.unique(np.ravel_multi_index((z, y, x), layout.grid))
+        touched = {tuple(map(int, np.unravel_index(number, layout.grid))) for number in numbers}
+        assert named >= touched if reach == 0 else named <= touched
+    assert len(named) < len(list(np.ndindex(*layout.grid)))
 
 
 @law

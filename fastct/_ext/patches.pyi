@@ -8,6 +8,7 @@ from fastct._ext import BytesLike
 
 _Triple = tuple[int, int, int]
 _Flags = tuple[bool, bool, bool]
+_Settings = tuple[tuple[float, ...], int, float, int]  # line, margin, what lies outside, order
 
 def read_patch(
     shard: BytesLike,
@@ -18,11 +19,19 @@ def read_patch(
     out: NDArray[Any],
     portable: bool = False,
 ) -> tuple[int, str] | None: ...
-def turn_patch(
-    room: NDArray[np.float32],
-    shape: _Triple,
+def turn_volume(
+    hu: NDArray[Any],
     places: NDArray[np.int64],
-    edges: tuple[int, float],
+    settings: _Settings,
     out: NDArray[Any],
     portable: bool = False,
 ) -> None: ...
+def turn_patch(
+    shard: BytesLike,
+    index: NDArray[np.uint64],
+    layout: tuple[_Triple, _Triple, int, int],
+    grid: tuple[NDArray[np.int64], _Settings],
+    room: NDArray[np.uint8],
+    out: NDArray[Any],
+    portable: bool = False,
+) -> tuple[int, str] | int | None: ...

@@ -201,6 +201,22 @@ def gather(
     return list(outs)
 
 
+def add_noise(voxels: Volume, reading: Reading, out: Volume) -> None:
+    """Write float32 voxels with a reading's noise added, rounded to the dtype of `out`; both without gaps, on a CPU.
+
+    Examples
+    --------
+    >>> from fastct.kernels.maps import Grid
+    >>> voxels = np.zeros((1, 1, 4), np.float32)
+    >>> add_noise(voxels, Reading(Grid((1, 1, 4), np.eye(3, 4)), noise_sigma=1.0, noise_key=7), voxels)
+    >>> bool(voxels.all())
+    True
+    """
+    bits = out.view(np.uint16) if out.dtype == np.float16 else out
+    sigma, key = np.float32(reading.noise_sigma), np.uint64(reading.noise_key)
+    home("noise", voxels, out).add_noise(voxels.reshape(-1), bits.reshape(-1), sigma, key)
+
+
 def resampled_geometry(geometry: Geometry, to_mm: ArrayLike) -> Geometry:
     """Where the voxels of `resample(hu, geometry.spacing_mm, to_mm)` lie.
 

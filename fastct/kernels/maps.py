@@ -17,6 +17,7 @@ FRACTION_BITS = 32
 # Places of up to 2^29 voxels leave room in 64 bits for adding two of them.
 LARGEST_INDEX = 2**29
 # A volume ends half a voxel beyond its outer centres, as in ITK: up to there the edge is repeated.
+FLOAT32_OVERFLOW = 2.0**128 - 2.0**103  # rounds to infinity
 INSIDE_MARGIN = 1 << (FRACTION_BITS - 1)
 ENDLESS_MARGIN = 1 << 62
 OWN_PLACES = np.eye(3, 4, dtype=np.int64) << FRACTION_BITS  # of a grid that reads each voxel at its own index
@@ -49,8 +50,8 @@ class Grid:
     affine: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        reach = np.abs(self.affine) @ np.array([*self.shape, 1.0])
-        farthest = max(*reach, *self.shape)
+        reach = np.abs(self.affine) @ (*self.shape, 1.0)
+        farthest = max(*reach.tolist(), *self.shape)
         if not farthest < LARGEST_INDEX:
             raise OptionError(
                 "grid",
@@ -77,6 +78,17 @@ class Grid:
         """Whether every place is a voxel's own, so that there is nothing to interpolate."""
         return not (self.places & ((1 << FRACTION_BITS) - 1)).any()
 
+    def needed(self, shape: Shape) -> tuple[Shape, Shape]:
+        """The box of a volume of that shape that is read: its first voxel and its shape, of one voxel at least."""
+        reach = self.places[:, :3] * (np.array(self.shape) - 1)
+        low = self.places[:, 3] + np.minimum(reach, 0).sum(axis=1)
+        high = self.places[:, 3] + np.maximum(reach, 0).sum(axis=1)
+        last = np.array(shape) - 1
+        first = np.clip(low >> FRACTION_BITS, 0, last)
+        stop = np.clip((high >> FRACTION_BITS) + 1, 0, last) + 1  # a neighbour more, to be blended with
+        (z, y, x), (depth, height, width) = first.tolist(), (stop - first).tolist()
+        return (z, y, x), (depth, height, width)
+
     def copies(self, shape: Sequence[int]) -> bool:
         """Whether every output voxel is the voxel of the same index in a volume of that shape."""
         return self.shape == tuple(shape) and bool((self.places == OWN_PLACES).all())
@@ -102,9 +114,8 @@ class Line:
     ceiling: float = np.inf
 
     def __post_init__(self) -> None:
-        with np.errstate(over="ignore"):
-            extreme = np.float32((2.0**15 + abs(self.anchor)) * abs(self.slope) + abs(self.offset))
-        if not np.isfinite(extreme) or not self.floor <= self.ceiling:
+        extreme = (2.0**15 + abs(self.anchor)) * abs(self.slope) + abs(self.offset)
+        if not extreme < FLOAT32_OVERFLOW or not self.floor <= self.ceiling:
             raise OptionError("intensity", f"{self} overflows float32", "Give smaller scales and shifts")
 
     @cached_property
@@ -125,17 +136,23 @@ class Line:
 
     def windowed(self, low: float, high: float) -> "Line":
         """This map, then [low, high] of its results to [0, 1], clamped."""
-        scale = 1.0 / (high - low)
         if self == IDENTITY:
-            # A whole anchor can be taken from a voxel exactly, whatever the window.
-            anchor = float(round(low))
-            return Line(anchor, scale, (anchor - low) * scale, 0.0, 1.0)
+            return _window_of_hu(low, high)
+        scale = 1.0 / (high - low)
         moved = self.then(scale, -low * scale)
         floor, ceiling = np.clip((moved.floor, moved.ceiling), 0.0, 1.0).tolist()
         return Line(moved.anchor, moved.slope, moved.offset, floor, ceiling)
 
 
 IDENTITY = Line()  # values stay as they are
+
+
+@lru_cache
+def _window_of_hu(low: float, high: float) -> Line:
+    """The map of [low, high] to [0, 1], clamped."""
+    # A whole anchor can be taken from a voxel exactly, whatever the window.
+    anchor, scale = float(round(low)), 1.0 / (high - low)
+    return Line(anchor, scale, (anchor - low) * scale, 0.0, 1.0)
 
 
 def _scaled(end: float, scale: float, shift: float) -> float:
@@ -172,6 +189,13 @@ class Reading:
             margin=np.int64(ENDLESS_MARGIN if endless else INSIDE_MARGIN),
             outside=self.line(0.0 if self.fill is None else self.fill),
         )
+
+    @cached_property
+    def turn(self) -> tuple[NDArray[np.int64], tuple[tuple[float, ...], int, float, int]]:
+        """Places and settings as `fastct._ext.patches` takes them."""
+        line, margin, outside = self.settings
+        order = 0 if self.grid.is_whole else self.order
+        return self.grid.places, (tuple(map(float, line)), int(margin), float(outside), order)
 
 
 class Settings(NamedTuple):
@@ -226,7 +250,12 @@ def _shared(grid: Grid) -> Grid:
 
 def geometry_on(grid: Grid, geometry: Geometry) -> Geometry:
     """Where the output voxels of a grid lie, if `geometry` is that of the volume it reads."""
-    flipped = grid.affine[::-1]  # NIfTI counts (x, y, z)
-    source_from_output = np.eye(4)
-    source_from_output[:3] = np.column_stack([flipped[:, 2::-1], flipped[:, 3]])
-    return Geometry(grid.shape, geometry.affine @ source_from_output)
+    return Geometry(grid.shape, affine_on(grid, geometry.affine))
+
+
+def affine_on(grid: Grid, affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What maps output voxels (x, y, z) of a grid to RAS mm, if `affine` does so for those of the volume it reads."""
+    source_from_output = np.zeros((4, 4))
+    source_from_output[:3] = grid.affine[::-1, (2, 1, 0, 3)]  # NIfTI counts (x, y, z)
+    source_from_output[3, 3] = 1.0
+    return affine @ source_from_output

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastct.kernels.cpu import aligned, askew
+from fastct._ext.patches import turn_volume
+from fastct.kernels.cpu import aligned
 from fastct.kernels.cpu.noise import add_noise
 from fastct.kernels.cpu.pointwise import map_volume
 from fastct.kernels.cpu.streaming import LARGE_BYTES, map_large
@@ -34,9 +35,11 @@ def _read(hu: Volume, out: Volume, reading: Reading) -> None:
     if grid.copies(hu.shape):
         _map(hu, out, settings.line)
         return
-    kernels = askew if grid.source_axes is None else aligned
-    axes = grid.source_axes or (0, 1, 2)
-    kernel = kernels.linear if reading.order == 1 and not grid.is_whole else kernels.nearest
+    if grid.source_axes is None:
+        turn_volume(hu, *reading.turn, out)
+        return
+    axes = grid.source_axes
+    kernel = aligned.linear if reading.order == 1 and not grid.is_whole else aligned.nearest
     kernel(hu.transpose(axes), out, grid.places[list(axes)], settings)
 
 

@@ -70,7 +70,7 @@ __device__ __forceinline__ void read_aligned(const Job* __restrict__ jobs, int c
   }
 }
 
-// On any affine grid.
+// On any affine grid: along z, then y, then x, as where a plane of the output reads at one z alone.
 template <class Source, class Out>
 __device__ __forceinline__ void read_askew(const Job* __restrict__ jobs, int count) {
   const Job& job = row_of(jobs, count);
@@ -83,10 +83,12 @@ __device__ __forceinline__ void read_askew(const Job* __restrict__ jobs, int cou
     const Tap x = tap_at(place_of(job.places[2], z_out, column.y, column.x), job.shape[2], job.margin);
     float value = job.outside;
     if (z.is_inside && y.is_inside && x.is_inside) {
-      value = read_slice(source + z.near * job.strides[0], job, y, x);
-      if (z.weight > 0.0f) {
-        value = blend(value, read_slice(source + z.far * job.strides[0], job, y, x), z.weight);
-      }
+      const Source* near = source + y.near * job.strides[1];
+      const Source* far = source + y.far * job.strides[1];
+      const int64 left = x.near * job.strides[2], right = x.far * job.strides[2];
+      const float one = blend(read_column(near + left, job, z), read_column(far + left, job, z), y.weight);
+      const float other = blend(read_column(near + right, job, z), read_column(far + right, job, z), y.weight);
+      value = blend(one, other, x.weight);
     }
     finish<Out>(job, z_out, column.y, column.x, value);
   }

@@ -82,3 +82,10 @@ __device__ __forceinline__ float read_slice(const Source* __restrict__ slice, co
   const float other = blend(mapped((float)near[right], job.line), mapped((float)far[right], job.line), y.weight);
   return blend(one, other, x.weight);
 }
+
+// A voxel and the next one along z, blended; `column` is where the one at index 0 lies.
+template <class Source>
+__device__ __forceinline__ float read_column(const Source* __restrict__ column, const Job& job, const Tap& z) {
+  const float near = mapped((float)column[z.near * job.strides[0]], job.line);
+  return z.weight > 0.0f ? blend(near, mapped((float)column[z.far * job.strides[0]], job.line), z.weight) : near;
+}
