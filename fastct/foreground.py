@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastct._ext import BytesLike, as_bytes
 from fastct._ext.shard import crc32c
+from fastct.kernels.masks import WORD_BITS, pack_label
 from fastct.storage import WORK, Storage
 
 FOREGROUND = f"{WORK}/foreground"
@@ -55,26 +56,28 @@ def foreground_of(mask: NDArray[np.uint8]) -> Foreground:
     ((2, 2), [1, 3], [0, 2])
     """
     depth, height, width = mask.shape
-    rows = np.packbits(mask, axis=2).reshape(depth * height, -1)  # 0 and anything else
-    counts = np.bitwise_count(rows).sum(axis=1, dtype=np.int64)
+    bits = pack_label(mask)  # 0 and anything else
+    inside = bits.reshape(depth * height, -1)
+    counts = np.bitwise_count(inside).sum(axis=1, dtype=np.int64)
     n_inside = int(counts.sum())
-    inside = _spread(rows, counts, width)
-    outside = _spread(~rows, width - counts, width)
-    return Foreground((depth, height, width), (n_inside, mask.size - n_inside), inside, outside)
+    outside = _spread(~inside, width - counts, width)  # what pads the last word comes last, and is not counted
+    return Foreground((depth, height, width), (n_inside, mask.size - n_inside), _spread(inside, counts, width), outside)
 
 
-def _spread(rows: NDArray[np.uint8], counts: NDArray[np.int64], width: int) -> Spots:
+def _spread(rows: NDArray[np.uint64], counts: NDArray[np.int64], width: int) -> Spots:
     """Numbers of evenly spaced voxels among those whose bits are set; `counts` tells how many each row has."""
     ends = np.cumsum(counts)
     total = int(ends[-1])
     n = min(total, SPOTS)
     ranks = (np.arange(n) * total + total // 2) // max(n, 1)
     row = np.searchsorted(ends, ranks, side="right")
-    octets = rows[row]
-    octet, rank = _reached(np.bitwise_count(octets), ranks - (ends[row] - counts[row]))
-    bits = np.unpackbits(np.take_along_axis(octets, octet[:, None], axis=1), axis=1)
+    words = rows[row]
+    word, rank = _reached(np.bitwise_count(words), ranks - (ends[row] - counts[row]))
+    octets = np.take_along_axis(words, word[:, None], axis=1).astype("<u8").view(np.uint8)
+    octet, rank = _reached(np.bitwise_count(octets), rank)
+    bits = np.unpackbits(np.take_along_axis(octets, octet[:, None], axis=1), axis=1, bitorder="little")
     bit, _ = _reached(bits, rank)
-    return (row * width + octet * 8 + bit).astype(np.uint32)
+    return (row * width + word * WORD_BITS + octet * 8 + bit).astype(np.uint32)
 
 
 def _reached(counts: NDArray[np.uint8], ranks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fastct.device import to_gpu, to_host, working_beside
 from fastct.errors import StoreError
 from fastct.geometry import Geometry
+from fastct.kept import work_memory
 from fastct.lesions import (
     estimated_severity,
     extend_lungs,
@@ -97,7 +98,11 @@ def score_study(task: ScoreTask) -> Record:
     StoreError
         If the study cannot be read, or its labels cannot be written.
     """
-    storage = open_storage(task.store)
+    with work_memory():  # the voxels and labels of one study lie where those of the last one lay
+        return _score(open_storage(task.store), task)
+
+
+def _score(storage: Storage, task: ScoreTask) -> Record:
     study = Study(storage, task.study_id)
     record = study.record or Record(task.study_id)
     hu, geometry = study.hu, study.geometry

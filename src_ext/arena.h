@@ -18,7 +18,7 @@ namespace fastct {
 class Arena {
 public:
     static constexpr std::size_t ROOM_BYTES = std::size_t{256} << 20;  // of addresses; pages come as they are used
-    static constexpr std::size_t KEPT_BYTES = std::size_t{64} << 20;   // of pages, once nothing is in use
+    static constexpr std::size_t KEPT_BYTES = std::size_t{96} << 20;   // of pages, once nothing is in use
     static constexpr std::size_t SMALL_BYTES = std::size_t{32} << 10;
 
     Arena() {

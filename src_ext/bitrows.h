@@ -76,14 +76,21 @@ struct Scan {
     }
 };
 
+constexpr std::ptrdiff_t ROWS_AHEAD = 4, CACHE_LINE_BYTES = 64;
+
 // Bit masks (level, z, y, words) of pixels below each level; what pads the last word of a row counts as air.
 inline void pack_below(const Scan& scan, const std::int16_t* levels, int n_levels, word* out) {
     std::int16_t part[WORD_BITS];
     const std::ptrdiff_t words = scan.words(), level_stride = scan.slices * scan.rows * words;
     for (std::ptrdiff_t z = 0; z < scan.slices; ++z)
         for (std::ptrdiff_t y = 0; y < scan.rows; ++y)
-            for (std::ptrdiff_t w = 0; w < words; ++w)
+            for (std::ptrdiff_t w = 0; w < words; ++w) {
+                // Short rows that lie apart are no stream that a processor would see and fetch by itself.
+                const char* ahead = scan.row(z, y) + ROWS_AHEAD * scan.row_stride + w * WORD_BITS * scan.pixel_stride;
+                __builtin_prefetch(ahead);
+                __builtin_prefetch(ahead + CACHE_LINE_BYTES);
                 pack_word(scan.word_pixels(scan.row(z, y), w, part, INT16_MIN), levels, n_levels, out++, level_stride);
+            }
 }
 
 // First and one past the last row that holds a pixel; false for an empty slice.
