@@ -41,14 +41,16 @@ class Limits:
     ----------
     bridge_mm : a lesion with lung below and above has a core at least this far from the midline.
     aside_mm : what lies between lung and hull this far from the midline is no mediastinum.
+    base_mm : half width of what is closed there in the lower lungs: a dome of the diaphragm is rounder.
     """
 
     bridge_mm: float
     aside_mm: float
+    base_mm: float
 
 
-CAUTIOUS = Limits(bridge_mm=70.0, aside_mm=60.0)  # beyond all vessels of healthy hila
-GENEROUS = Limits(bridge_mm=45.0, aside_mm=50.0)  # within the healthy hila's reach
+CAUTIOUS = Limits(bridge_mm=70.0, aside_mm=60.0, base_mm=2.5)  # beyond all vessels of healthy hila
+GENEROUS = Limits(bridge_mm=45.0, aside_mm=50.0, base_mm=24.0)  # within the healthy hila's reach
 
 
 def draw_in_lesions(lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing) -> Lungs:
@@ -69,11 +71,12 @@ def draw_in_lesions(lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing) 
 def _limits(share: float) -> Limits:
     """The sicker the lungs, the rather is a gap a lesion, not anatomy."""
     weight = min((share - LITTLE) / (MUCH - LITTLE), 1.0)
-    bridge_mm, aside_mm = (
-        (1 - weight) * cautious + weight * generous
-        for cautious, generous in zip(astuple(CAUTIOUS), astuple(GENEROUS), strict=True)
+    return Limits(
+        *(
+            (1 - weight) * cautious + weight * generous
+            for cautious, generous in zip(astuple(CAUTIOUS), astuple(GENEROUS), strict=True)
+        )
     )
-    return Limits(bridge_mm, aside_mm)
 
 
 def fill_vessels(lungs: Lungs, spacing_mm: Spacing) -> Lungs:
@@ -93,7 +96,10 @@ def _draw_in(lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing, limits:
     right = bridge_slices(right, open_room, beyond, spacing_mm)
     left = bridge_slices(left, open_room & ~heart, beyond, spacing_mm)
     lungs = close_notches((right, left), spacing_mm)
-    aside = _aside(right, middle, limits.aside_mm / spacing_mm[2]) & ~heart
+    aside = _aside(right, middle, limits.aside_mm / spacing_mm[2])
+    if limits.base_mm > CAUTIOUS.base_mm:
+        lungs = close_bases(lungs, room & aside, limits.base_mm, spacing_mm)
+    aside = aside & ~heart
     filled = fill_gaps(lungs, room, aside, middle, spacing_mm)
     return add_crescents(lungs, filled, room & ~heart, middle, spacing_mm)
 
@@ -101,6 +107,11 @@ def _draw_in(lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing, limits:
 def _aside(mask: Bits, middle: int, pixels: float) -> Bits:
     """One row of words: all columns farther than so many pixels from the midline."""
     return beside(mask, middle - pixels, left=False) | beside(mask, middle + pixels, left=True)
+
+
+def _back_rows(lung: Bits, spacing_mm: Spacing) -> int:
+    """Rows of the frame, the box around the lungs, that lie behind the heart."""
+    return max(int((lung.shape[1] - 1) / 2 - HEART_MM / spacing_mm[1]), 0)
 
 
 def bridge_slices(side: Bits, room: Bits, beyond: Bits, spacing_mm: Spacing) -> Bits:
@@ -148,7 +159,7 @@ def heart_zone(left: Bits, middle: int, spacing_mm: Spacing) -> Bits:
     if not len(held):
         return zone
     top = held[0] + int(HEART_TOP * (held[-1] - held[0])) + 1
-    back = max(int((left.shape[1] - 1) / 2 - HEART_MM / spacing_mm[1]), 0)
+    back = _back_rows(left, spacing_mm)
     below, above = left[:top].copy(), left[:top].copy()
     for step in range(1, min(round(HEART_BRIDGE_MM / spacing_mm[0]), len(left) - 1) + 1):
         below[step:] |= left[: max(top - step, 0)]
@@ -166,6 +177,33 @@ def close_notches(lungs: Lungs, spacing_mm: Spacing) -> Lungs:
     return right_closed, masks.close_slices(left, shape) & ~right_closed
 
 
+def close_bases(lungs: Lungs, room: Bits, base_mm: float, spacing_mm: Spacing) -> Lungs:
+    """Close the rings of lung around the diaphragm, within `room`, where a lesion of up to twice `base_mm` parts them.
+
+    Lesion and diaphragm are one piece there, of one density. Closing tells them apart by shape: what it fills
+    is as thick as the lung at both ends of the lesion, and a dome is too wide and too round for it.
+    """
+    right, left = lungs
+    held = np.flatnonzero(masks.count(right | left))
+    part = slice(int(held[0]), int(held[0] + DOME_TOP * (held[-1] - held[0])) + 1)
+    wide, core = masks.disc(base_mm, spacing_mm), masks.disc(LESION_CORE_MM, spacing_mm)
+    room = room[part] & ~(right | left)[part]
+    closed = [masks.open_slices(_close_wide(side[part], wide) & room, core) for side in lungs]
+    right, left = right.copy(), left.copy()
+    right[part] |= closed[0]
+    left[part] |= closed[1] & ~right[part]
+    return right, left
+
+
+def _close_wide(mask: Bits, shape: NDArray[np.int32]) -> Bits:
+    """Close by a shape that reaches beyond the frame."""
+    slices, rows, words = mask.shape
+    margin = len(shape)
+    wider = np.zeros_like(mask, shape=(slices, rows + 2 * margin, words + 2))
+    wider[:, margin:-margin, 1:-1] = mask
+    return masks.close_slices(wider, shape)[:, margin:-margin, 1:-1]
+
+
 def fill_gaps(lungs: Lungs, room: Bits, aside: Bits, middle: int, spacing_mm: Spacing) -> Lungs:
     """Fill holes, and pockets between a lung and the hull of both, that are vessel or lesion.
 
@@ -177,6 +215,8 @@ def fill_gaps(lungs: Lungs, room: Bits, aside: Bits, middle: int, spacing_mm: Sp
     drawn = lungs[0] | lungs[1]
     inside &= ~drawn
     medial = masks.dilate(chords & ~aside, np.ones(2, np.int32))
+    back = _back_rows(drawn, spacing_mm)
+    medial[:, :back] &= ~aside[:, :back]  # in front, the part aside of a dome must not be taken for a lesion
     enclosed = (masks.fill_holes(lungs[0]) | masks.fill_holes(lungs[1])) & inside
     across = ACROSS_MM / spacing_mm[2]
     filled = lungs
@@ -226,7 +266,7 @@ def add_crescents(before: Lungs, lungs: Lungs, room: Bits, middle: int, spacing_
 def _without_domes(
     gaps: Pieces, wanted: NDArray[np.bool_], hole: NDArray[np.bool_], lung: Bits, spacing_mm: Spacing
 ) -> NDArray[np.bool_]:
-    """The wanted gaps less domes of the diaphragm: large gaps of the lower lungs that rest on no lung.
+    """The wanted gaps less domes of the diaphragm: gaps of the lower lungs that rest on no lung, but for small holes.
 
     From below upwards. Above a dome lies a dome again up to its height, a hole only while it shrinks.
     """
@@ -235,7 +275,7 @@ def _without_domes(
     held = masks.count(lung)
     filled = np.flatnonzero(held)
     top = filled[0] + DOME_TOP * (filled[-1] - filled[0])
-    looked_at = np.flatnonzero(wanted & (area_mm2 > SMALL_MM2) & (gaps.slice_index < top))
+    looked_at = np.flatnonzero(wanted & (~hole | (area_mm2 > SMALL_MM2)) & (gaps.slice_index < top))
     if not len(looked_at):
         return lesion
     below = np.zeros_like(lung)
