@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastct import __version__, ome, shards
 from fastct._ext.shard import crc32c
-from fastct.foreground import write_foreground
+from fastct.foreground import as_file, foreground_key, foreground_of
 from fastct.geometry import Geometry
 from fastct.nifti import Volume
 from fastct.options import ConvertOptions, fingerprint
@@ -91,20 +92,31 @@ def _study_pieces(
     yield from _documents(root, arrays).items()
 
 
-def write_labels(
-    storage: Storage, study: Study, labels: Mapping[str, NDArray[np.uint8]], sources: Mapping[str, str]
-) -> Files:
-    """Add or replace label images of a published study, and return the files that were written.
+@dataclass(frozen=True)
+class LabelFiles:
+    """Files that add label images to a study, by key: `before` those that go there first, so that the study's root
+    never names a shard that does not lie there; `files` of the labels; `after` the root; `beside` what is derived."""
 
-    Voxels go first, the root group's metadata last: a reader sees no label before it is whole. Labels that are
-    replaced leave the root's metadata before that, so that it never names a shard that does not lie there.
-    """
+    before: Files
+    files: Files
+    after: Files
+    beside: Files
+
+    @property
+    def of_study(self) -> Files:
+        """All that stays in the study's group."""
+        return self.files | self.after
+
+
+def label_files(study: Study, labels: Mapping[str, NDArray[np.uint8]], sources: Mapping[str, str]) -> LabelFiles:
+    """What `store_labels` writes. Shards lie in this thread's kept memory: see `fastct.kept`."""
     root = deepcopy(study.metadata)
     members = root.pop("consolidated_metadata")["metadata"]
     kept = root["attributes"]["fastct"]
+    before: Files = {}
     if any(f"labels/{name}" in members for name in labels):
         _drop_labels(members, kept["shards"], labels)
-        storage.write(f"{study.folder}/{ROOT}", _root_document(root, members))
+        before[ROOT] = _root_document(root, members)
     files: Files = {}
     for name, voxels in labels.items():
         path = f"labels/{name}/0"
@@ -115,12 +127,23 @@ def write_labels(
     kept["shards"] |= _shards(sums := checksums(files))
     written = {f"labels/{name}" for name in labels} | {f"labels/{name}/0" for name in labels} | {"labels"}
     texts = _documents(root, members)
-    files |= {key: text for key, text in texts.items() if key.rpartition("/")[0] in {*written, ""}}
-    for key, payload_bytes in files.items():
-        storage.write(f"{study.folder}/{key}", payload_bytes)
-    for name, voxels in labels.items():
-        write_foreground(storage, study.study_id, name, voxels, sums[f"labels/{name}/0/{SHARD}"])
-    return files
+    files |= {key: text for key, text in texts.items() if key.rpartition("/")[0] in written}
+    beside: Files = {
+        foreground_key(name, study.study_id): as_file(foreground_of(voxels), sums[f"labels/{name}/0/{SHARD}"])
+        for name, voxels in labels.items()
+    }
+    return LabelFiles(before, files, {ROOT: texts[ROOT]}, beside)
+
+
+def store_labels(storage: Storage, study: Study, labels: LabelFiles) -> None:
+    """Add or replace label images of a published study.
+
+    Labels that are replaced leave the root group's metadata first. Then go voxels, and the root's new metadata last:
+    a reader sees no label before it is whole.
+    """
+    for files in (labels.before, labels.files, labels.after):
+        named = {f"{study.folder}/{key}": payload for key, payload in files.items()}
+        storage.write_all(named | labels.beside if files is labels.files else named)
 
 
 def _drop_labels(members: dict[str, Any], shards_named: dict[str, Any], names: Iterable[str]) -> None:

@@ -1,5 +1,6 @@
 """One study in, one record out: lung mask, lesion percentages and severity of a converted study."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from fastct.lesions import (
 from fastct.lungs import segment_lungs
 from fastct.options import fingerprint
 from fastct.pictures import StudyPictures, study_pictures
-from fastct.publish import checksums, write_labels
+from fastct.publish import checksums, label_files, store_labels
 from fastct.records import Record, Row, known_record
 from fastct.sealed import seal, unseal
 from fastct.storage import WORK, Place, Storage, open_storage
@@ -109,8 +110,11 @@ def _score(storage: Storage, task: ScoreTask) -> Record:
     by_expert = record.row.get("lesion_source") == "mask"
     found = _examine(hu, study.lesion if by_expert else None, geometry, task.gpu)
     labels = {"lung": found.lungs} if by_expert else {"lung": found.lungs, "lesion": found.lesion}
-    written = write_labels(storage, study, labels, {"lung": "fastct", "lesion": found.row["lesion_source"]})
-    pictures = study_pictures(hu, found.lungs, found.lesion, geometry)
+    files = label_files(study, labels, {"lung": "fastct", "lesion": found.row["lesion_source"]})
+    with ThreadPoolExecutor(1, "fastct-labels") as disk:  # which has its time while pictures are drawn
+        stored = disk.submit(store_labels, storage, study, files)
+        pictures = study_pictures(hu, found.lungs, found.lesion, geometry)
+        stored.result()
     write_pictures(storage, task.study_id, pictures)
     return replace(
         record,
@@ -118,7 +122,7 @@ def _score(storage: Storage, task: ScoreTask) -> Record:
         error="",
         failed_at="",
         scored=fingerprint(score_settings()),
-        keys={**record.keys, **checksums(written)},
+        keys={**record.keys, **checksums(files.of_study)},
         row={**record.row, **found.row},
     )
 

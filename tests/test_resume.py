@@ -144,22 +144,22 @@ def test_a_label_is_out_of_the_root_while_it_is_replaced(place):
     assert reader.labels == ("lung", "lesion")
     root, label = f"{reader.folder}/zarr.json", f"{reader.folder}/labels/lung/0/{SHARD}"
     seen = []
-    write = store.write
+    write_all = store.write_all
 
-    def look(key, payload):
-        if key == label:
+    def look(files):
+        if label in files:
             named = json.loads(store.read(root))["attributes"]["fastct"]["shards"]
             seen.append(sorted(named))
             with pytest.raises(StoreError, match="it was replaced while it was read"):
                 _ = reader.lungs
-        write(key, payload)
+        write_all(files)
 
-    from fastct.publish import write_labels
+    from fastct.publish import label_files, store_labels
 
-    store.write = look
+    store.write_all = look
     study = fastct.open(store.place.url)["study_0001"]
     voxels = {"lung": study.lungs, "lesion": study.lesion}
-    write_labels(store, study, voxels, {"lung": "fastct", "lesion": "threshold"})
+    store_labels(store, study, label_files(study, voxels, {"lung": "fastct", "lesion": "threshold"}))
     assert seen == [["0"]]
     assert contents(store) == before
 

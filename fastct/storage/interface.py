@@ -171,6 +171,16 @@ class Storage(ABC):
             If they cannot be written; what was there before stays.
         """
 
+    def write_all(self, files: Mapping[str, Bytes]) -> None:
+        """Put several files in place, in no order, each as `write` does; an error may come after some of them.
+
+        Raises
+        ------
+        StoreError
+            If one cannot be written.
+        """
+        self.side_by_side(lambda file: self.write(*file), list(files.items()))
+
     @abstractmethod
     def publish(self, folder: str, files: Mapping[str, Bytes]) -> None:
         """Put a whole folder of files in place, instead of what stood there; its `zarr.json` makes it visible.

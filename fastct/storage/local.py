@@ -144,15 +144,29 @@ class LocalStorage(Storage):
 
     def write(self, key: str, payload: Bytes) -> None:
         """Put bytes under a key: readers see the old ones or the new ones, never a part."""
-        final, staged = self.path(key), self._staged()
+        self.write_all({key: payload})
+
+    def write_all(self, files: Mapping[str, Bytes]) -> None:
+        """Put files in place, none before all are on the disk; each folder is synced once."""
+        staged = {self.path(key): self._staged() for key in files}
+        final = self.root
         try:
-            staged.parent.mkdir(parents=True, exist_ok=True)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            _write_durably(staged, payload)
-            staged.replace(final)
-            _sync(final.parent)
+            with ExitStack() as opened:
+                written = []
+                for (final, path), payload in zip(staged.items(), files.values(), strict=True):
+                    for folder in (path.parent, final.parent):
+                        folder.mkdir(parents=True, exist_ok=True)
+                    written.append(opened.enter_context(path.open("xb", buffering=0)))
+                    _append(written[-1], payload)
+                for file in written:
+                    os.fsync(file.fileno())
+            for final, path in staged.items():
+                path.replace(final)
+            for folder in {final.parent for final in staged}:
+                _sync(folder)
         except OSError as error:
-            staged.unlink(missing_ok=True)
+            for path in staged.values():
+                path.unlink(missing_ok=True)
             raise _unwritable(final, error) from error
 
     def publish(self, folder: str, files: Mapping[str, Bytes]) -> None:
@@ -326,12 +340,6 @@ def _append(file: FileIO, piece: Bytes) -> None:
     if len(piece) >= _LARGE_BYTES and hasattr(os, "posix_fadvise"):
         # What is dirty cannot be dropped, as this asks for, but Linux begins to write it out.
         os.posix_fadvise(file.fileno(), begin, len(piece), os.POSIX_FADV_DONTNEED)
-
-
-def _write_durably(path: Path, payload: Bytes) -> None:
-    with path.open("xb", buffering=0) as file:
-        _append(file, payload)
-        os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:
