@@ -8,7 +8,17 @@ from numpy.typing import NDArray
 from fastct.dataset import Dataset, Sample
 
 
-class MonaiDataset:
+class _View:
+    """As many samples as a data set has."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+class MonaiDataset(_View):
     """The samples of a data set as MONAI's dictionary transforms take them.
 
     `image` and `label` are MetaTensors (1, x, y, z), views of the sample's memory, each with the sample's affine (RAS
@@ -18,12 +28,6 @@ class MonaiDataset:
     ----------
     dataset : whose samples.
     """
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, index: int | tuple[int, int]) -> Sample:
         import torch
@@ -38,7 +42,7 @@ class MonaiDataset:
         return sample
 
 
-class TorchioDataset:
+class TorchioDataset(_View):
     """The samples of a data set as TorchIO's transforms take them: Subjects of a ScalarImage and a LabelMap.
 
     Tensors are (1, x, y, z) views of the sample's memory, with the sample's affine (RAS mm); `study_id` and `origin`
@@ -48,12 +52,6 @@ class TorchioDataset:
     ----------
     dataset : whose samples.
     """
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, index: int | tuple[int, int]) -> Any:
         import torch

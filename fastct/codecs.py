@@ -194,7 +194,16 @@ class CTPack(Codec):
 
 @dataclass(frozen=True)
 class CTPackCodec(ArrayBytesCodec):
-    """The Zarr v3 codec `fastct.ctpack`; zarr finds it by its entry point, without an import of fastct."""
+    """The Zarr v3 codec `fastct.ctpack`; zarr finds it by its entry point, without an import of fastct.
+
+    Examples
+    --------
+    >>> import zarr
+    >>> array = zarr.create_array({}, shape=(4, 8, 8), chunks=(4, 8, 8), dtype="int16", serializer=CTPackCodec())
+    >>> array[:] = -1024
+    >>> int(array[3, 7, 7])
+    -1024
+    """
 
     is_fixed_size = False
 

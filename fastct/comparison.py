@@ -99,6 +99,18 @@ def compare(
     ------
     StoreError
         If a study is not there, or not scored.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import fastct
+    >>> from fastct.phantom import write_phantoms
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.convert(f"{folder}/ct", f"{folder}/store", workers=1)
+    ...     _ = fastct.score(f"{folder}/store", workers=1)
+    ...     compare(f"{folder}/store", "study_0001", "study_0002").severity
+    ('CT-0', 'CT-1')
     """
     opened = open_store(store, storage_options)
     return _compared(*(_scored_row(opened, study_id) for study_id in (first, second)))

@@ -50,10 +50,15 @@ class Dataset:
 
     Examples
     --------
+    >>> import tempfile
     >>> import fastct
-    >>> dataset = fastct.Dataset("covid.fastct", patch=(32, 128, 128), balance="lesion")     # doctest: +SKIP
-    >>> dataset[0]["image"].shape                                                            # doctest: +SKIP
-    (1, 32, 128, 128)
+    >>> from fastct.phantom import write_phantoms
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.convert(f"{folder}/ct", f"{folder}/store", workers=1)
+    ...     dataset = fastct.Dataset(f"{folder}/store", patch=(4, 32, 32), samples_per_study=3, label="")
+    ...     len(dataset), dataset[0]["image"].shape, dataset[0]["image"].dtype
+    (6, (1, 4, 32, 32), dtype('float32'))
     """
 
     def __init__(

@@ -107,8 +107,19 @@ def severity(percent: float) -> str:
     """Class of involvement: CT-0 none, CT-1 up to 25 %, CT-2 up to 50, CT-3 below 75, CT-4 from 75 on.
 
     The rule of MosMedData (doi:10.17816/DD46826, table 1) with its edges, which its texts contradict,
-    stated. Raises OptionError if `percent` is not between 0 and 100.
+    stated.
 
+    Parameters
+    ----------
+    percent : share of the lungs that is lesion, 0 to 100.
+
+    Raises
+    ------
+    OptionError
+        If `percent` is not between 0 and 100.
+
+    Examples
+    --------
     >>> severity(0.0), severity(25.0), severity(50.1), severity(75.0)
     ('CT-0', 'CT-1', 'CT-3', 'CT-4')
     """

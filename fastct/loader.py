@@ -90,10 +90,15 @@ class Loader:
 
     Examples
     --------
+    >>> import tempfile
     >>> import fastct
-    >>> dataset = fastct.Dataset("covid.fastct", patch=(32, 128, 128))                # doctest: +SKIP
-    >>> for batch in fastct.Loader(dataset, batch_size=4, threads=2):                 # doctest: +SKIP
-    ...     train(batch["image"], batch["label"])
+    >>> from fastct.phantom import write_phantoms
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.convert(f"{folder}/ct", f"{folder}/store", workers=1)
+    ...     dataset = fastct.Dataset(f"{folder}/store", patch=(4, 32, 32), samples_per_study=3, label="")
+    ...     [batch["image"].shape for batch in fastct.Loader(dataset, batch_size=3, threads=2)]
+    [(3, 1, 4, 32, 32), (3, 1, 4, 32, 32)]
     """
 
     def __init__(self, dataset: Dataset, batch_size: int = 4, threads: int = 2, **options: Any) -> None:

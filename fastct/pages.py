@@ -7,7 +7,7 @@ from base64 import b64encode
 from functools import cache
 from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from fastct.agreement import number
@@ -16,12 +16,18 @@ from fastct.agreement import number
 @cache
 def template(name: str) -> Template:
     """The template `<name>.html` of this package, with style, script and their hashes for its policy."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FunctionLoader(_own_text),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(fixed=fixed, plain_json=plain_json, harmless=harmless)
     for part, suffix in (("style", "css"), ("script", "js")):
         text = _own_text(f"report.{suffix}")
         environment.globals.update({part: Markup(text), f"{part}_hash": _csp_hash(text)})  # noqa: S704
-    return environment.from_string(_own_text(f"{name}.html"))
+    return environment.get_template(f"{name}.html")
 
 
 def fixed(value: object, digits: int = 1) -> str:

@@ -84,6 +84,16 @@ def convert(
         If there is no study to convert.
     StoreError
         If the store cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import fastct
+    >>> from fastct.phantom import write_phantoms
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     convert(f"{folder}/ct", f"{folder}/store", codec="ctpack", workers=1).done
+    ('study_0001', 'study_0002')
     """
     refuse_unknown(options, ConvertOptions, RunOptions)
     how, run = choose(ConvertOptions, options), choose(RunOptions, options)
@@ -115,6 +125,19 @@ def score(store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None 
     ------
     StoreError
         If there is no store, or it cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import fastct
+    >>> from fastct.phantom import write_phantoms
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.convert(f"{folder}/ct", f"{folder}/store", workers=1)
+    ...     score(f"{folder}/store", workers=1).failed
+    ...     [row["severity"] for row in fastct.open(f"{folder}/store").table]
+    ()
+    ['CT-0', 'CT-1']
     """
     refuse_unknown(options, RunOptions)
     run = choose(RunOptions, options)

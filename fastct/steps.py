@@ -54,6 +54,19 @@ class Step(ABC):
     """One step: a frozen dataclass of plain values that overrides `on`.
 
     Fields that may be drawn at random are typed Number. A step is only done once they have been drawn.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class Transpose(Step):
+    ...     'Exchange the axes y and x.'
+    ...     def on(self, frame):
+    ...         return frame.turned(np.eye(3)[[0, 2, 1]])
+    >>> from fastct.transforms import Geometry, Preprocess
+    >>> hu = np.arange(4, dtype="int16").reshape(1, 2, 2)
+    >>> Preprocess((Transpose(),), "int16")(hu, Geometry(hu.shape, np.eye(4))).hu
+    array([[[0, 2],
+            [1, 3]]], dtype=int16)
     """
 
     @abstractmethod
@@ -73,7 +86,15 @@ def _refuse(step: object, cure: str) -> OptionError:
 
 @dataclass(frozen=True)
 class Window(Step):
-    """Map [low_hu, high_hu] to [0, 1], clamped."""
+    """Map [low_hu, high_hu] to [0, 1], clamped.
+
+    Examples
+    --------
+    >>> from fastct.transforms import Geometry, Preprocess
+    >>> hu, geometry = np.array([[[-1000, -300, 400, 1100]]], "int16"), Geometry((1, 1, 4), np.eye(4))
+    >>> Preprocess((Window(-1000, 400),))(hu, geometry).hu
+    array([[[0. , 0.5, 1. , 1. ]]], dtype=float32)
+    """
 
     low_hu: Number
     high_hu: Number
@@ -88,7 +109,15 @@ class Window(Step):
 
 @dataclass(frozen=True)
 class Intensity(Step):
-    """Multiply values by `scale`, then add `shift`."""
+    """Multiply values by `scale`, then add `shift`.
+
+    Examples
+    --------
+    >>> from fastct.transforms import Geometry, Preprocess
+    >>> hu, geometry = np.array([[[-1000, -300, 400, 1100]]], "int16"), Geometry((1, 1, 4), np.eye(4))
+    >>> Preprocess((Window(-1000, 400), Intensity(scale=2, shift=-1)))(hu, geometry).hu
+    array([[[-1.,  0.,  1.,  1.]]], dtype=float32)
+    """
 
     scale: Number = 1.0
     shift: Number = 0.0
@@ -102,6 +131,12 @@ class Noise(Step):
     """Add Gaussian noise of standard deviation `sigma`, in the units of the output of the steps before.
 
     The key is drawn; each voxel's number under it gives the noise, on a CPU and a GPU alike.
+
+    Examples
+    --------
+    >>> from fastct.transforms import Preprocess
+    >>> Preprocess((Window(-1000, 400), Noise(0.1))).drawn(seed=7).steps[-1].key is not None
+    True
     """
 
     sigma: Number
@@ -128,6 +163,13 @@ class Resample(Step):
     """Change the spacing to `spacing_mm`, or the voxels to `shape`; the centre stays in place.
 
     Axes are (z, y, x); a None in `spacing_mm` leaves its axis as it is.
+
+    Examples
+    --------
+    >>> from fastct.transforms import Geometry, Preprocess
+    >>> hu, geometry = np.array([[[-1000, -300, 400, 1100]]], "int16"), Geometry((1, 1, 4), np.eye(4))
+    >>> Preprocess((Resample((None, None, 2.0)),), "int16")(hu, geometry).hu
+    array([[[-650,  750]]], dtype=int16)
     """
 
     spacing_mm: tuple[Number | None, Number | None, Number | None] | None = None
@@ -157,7 +199,15 @@ class Resample(Step):
 
 @dataclass(frozen=True)
 class Crop(Step):
-    """Keep the voxels from `start` up to `stop` along (z, y, x)."""
+    """Keep the voxels from `start` up to `stop` along (z, y, x).
+
+    Examples
+    --------
+    >>> from fastct.transforms import Geometry, Preprocess
+    >>> hu, geometry = np.array([[[-1000, -300, 400, 1100]]], "int16"), Geometry((1, 1, 4), np.eye(4))
+    >>> Preprocess((Crop((0, 0, 1), (1, 1, 3)),), "int16")(hu, geometry).hu
+    array([[[-300,  400]]], dtype=int16)
+    """
 
     start: Shape
     stop: Shape
@@ -193,7 +243,15 @@ class Crop(Step):
 
 @dataclass(frozen=True)
 class Pad(Step):
-    """Add voxels before and after along (z, y, x); they read what lies there, or the fill."""
+    """Add voxels before and after along (z, y, x); they read what lies there, or the fill.
+
+    Examples
+    --------
+    >>> from fastct.transforms import Geometry, Preprocess
+    >>> hu, geometry = np.array([[[-1000, -300, 400, 1100]]], "int16"), Geometry((1, 1, 4), np.eye(4))
+    >>> Preprocess((Pad(after=(0, 0, 1)),), "int16")(hu, geometry).hu
+    array([[[-1000,  -300,   400,  1100, -1024]]], dtype=int16)
+    """
 
     before: Shape = (0, 0, 0)
     after: Shape = (0, 0, 0)
@@ -210,7 +268,15 @@ class Pad(Step):
 
 @dataclass(frozen=True)
 class Flip(Step):
-    """Turn the order of voxels round along some axes: 0 is z, 1 is y, 2 is x."""
+    """Turn the order of voxels round along some axes: 0 is z, 1 is y, 2 is x.
+
+    Examples
+    --------
+    >>> from fastct.transforms import Geometry, Preprocess
+    >>> hu, geometry = np.array([[[-1000, -300, 400, 1100]]], "int16"), Geometry((1, 1, 4), np.eye(4))
+    >>> Preprocess((Flip((2,)),), "int16")(hu, geometry).hu
+    array([[[ 1100,   400,  -300, -1000]]], dtype=int16)
+    """
 
     axes: tuple[int, ...]
 
@@ -227,6 +293,13 @@ class Rotate(Step):
     """Turn the picture about its centre by degrees about (z, y, x), in that order, in millimetres.
 
     A positive angle turns x towards y (about z), z towards x (about y), y towards z (about x).
+
+    Examples
+    --------
+    >>> from fastct.transforms import Geometry, Preprocess
+    >>> hu, geometry = np.array([[[-1000, -300, 400, 1100]]], "int16"), Geometry((1, 1, 4), np.eye(4))
+    >>> Preprocess((Rotate((180, 0, 0)),), "int16")(hu, geometry).hu
+    array([[[ 1100,   400,  -300, -1000]]], dtype=int16)
     """
 
     degrees: Numbers
@@ -251,7 +324,15 @@ def _rotation(axis: int, angle: float) -> Matrix:
 
 @dataclass(frozen=True)
 class Scale(Step):
-    """Enlarge the picture about its centre; a factor below 1 makes it smaller."""
+    """Enlarge the picture about its centre; a factor below 1 makes it smaller.
+
+    Examples
+    --------
+    >>> from fastct.transforms import Geometry, Preprocess
+    >>> hu, geometry = np.array([[[-1000, -300, 400, 1100]]], "int16"), Geometry((1, 1, 4), np.eye(4))
+    >>> Preprocess((Scale(2.0),), "int16")(hu, geometry).hu
+    array([[[-475, -125,  225,  575]]], dtype=int16)
+    """
 
     factor: Number
 
@@ -265,7 +346,15 @@ class Scale(Step):
 
 @dataclass(frozen=True)
 class Shift(Step):
-    """Move the picture by millimetres along (z, y, x)."""
+    """Move the picture by millimetres along (z, y, x).
+
+    Examples
+    --------
+    >>> from fastct.transforms import Geometry, Preprocess
+    >>> hu, geometry = np.array([[[-1000, -300, 400, 1100]]], "int16"), Geometry((1, 1, 4), np.eye(4))
+    >>> Preprocess((Shift((0, 0, 1.0)),), "int16")(hu, geometry).hu
+    array([[[-1024, -1000,  -300,   400]]], dtype=int16)
+    """
 
     distance_mm: Numbers
 
@@ -276,7 +365,13 @@ class Shift(Step):
 
 @dataclass(frozen=True)
 class Sometimes(Step):
-    """Another step, done with a chance; once drawn the chance is 0 or 1."""
+    """Another step, done with a chance; once drawn the chance is 0 or 1.
+
+    Examples
+    --------
+    >>> Sometimes(Flip((2,)), chance=0.5).drawn(Draws(seed=7, epoch=0, index=0, step=0))
+    Sometimes(step=Flip(axes=(2,)), chance=0.0)
+    """
 
     step: Step
     chance: float = 0.5

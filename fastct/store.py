@@ -37,6 +37,18 @@ def open(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
     ------
     StoreError
         If there is no fastct store, or one of a newer schema.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import fastct
+    >>> from fastct.phantom import write_phantoms
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.convert(f"{folder}/ct", f"{folder}/store", workers=1)
+    ...     study = open(f"{folder}/store")["study_0001"]
+    ...     study.read(slice(0, 4), slice(16, 32), slice(16, 32)).shape, study.hu.dtype
+    ((4, 16, 16), dtype('int16'))
     """
     storage = open_storage(path, storage_options)
     read_manifest(storage)
@@ -81,9 +93,15 @@ class Store:
 
     Examples
     --------
-    >>> store = open("covid.fastct")                    # doctest: +SKIP
-    >>> store["study_0001"].read(slice(0, 32), slice(128, 256), slice(128, 256)).shape   # doctest: +SKIP
-    (32, 128, 128)
+    >>> import tempfile
+    >>> import fastct
+    >>> from fastct.phantom import write_phantoms
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.convert(f"{folder}/ct", f"{folder}/store", workers=1)
+    ...     store = open(f"{folder}/store")
+    ...     len(store), list(store), store.table[0]["status"]
+    (2, ['study_0001', 'study_0002'], 'converted')
     """
 
     def __init__(self, storage: Storage) -> None:

@@ -53,7 +53,15 @@ AIR_HU = -1024.0  # what lies outside of a volume: where the CT scale starts, an
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """A volume after its steps, its labels on the same voxels, and where these lie."""
+    """A volume after its steps, its labels on the same voxels, and where these lie.
+
+    Examples
+    --------
+    >>> hu, geometry = np.zeros((1, 2, 4), "int16"), Geometry((1, 2, 4), np.eye(4))
+    >>> result = Preprocess((Crop((0, 0, 1), (1, 2, 3)),))(hu, geometry, labels=[hu == 0])
+    >>> result.hu.shape, result.labels[0].shape, result.geometry.shape
+    ((1, 2, 2), (1, 2, 2), (1, 2, 2))
+    """
 
     hu: Volume
     labels: tuple[Volume, ...]

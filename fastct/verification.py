@@ -56,6 +56,17 @@ def verify(
     ------
     StoreError
         If there is no fastct store to check, or it cannot be read, or not be repaired.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import fastct
+    >>> from fastct.phantom import write_phantoms
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.convert(f"{folder}/ct", f"{folder}/store", workers=1)
+    ...     verify(f"{folder}/store")
+    []
     """
     storage = open_storage(store, storage_options)
     if not storage.exists(MANIFEST) and not record_ids(storage):

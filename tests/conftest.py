@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from s3_server import Server, serve
 from small_chests import small_chest, write_study
 
 import fastct
 from fastct.reporting import write_report
+
+# On a busy machine drawing an example may take long, and is no fault of a test.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

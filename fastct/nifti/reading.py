@@ -46,6 +46,17 @@ class Volume:
     slope, inter : stored value * slope + inter gave the HU.
     exact : False when a voxel was rounded, clamped or NaN.
     notes : what was done to get int16 HU, in words.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastct.nifti import read_nifti, write_nifti
+    >>> hu = np.full((2, 3, 4), -1000, "int16")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_nifti(f"{folder}/study.nii.gz", hu, Geometry(hu.shape, np.diag([-0.75, 0.75, 8, 1])))
+    ...     volume = read_nifti(f"{folder}/study.nii.gz")
+    >>> volume.hu.shape, volume.source_dtype, volume.exact
+    ((2, 3, 4), 'int16', True)
     """
 
     hu: NDArray[np.int16]
