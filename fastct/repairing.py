@@ -1,6 +1,6 @@
 """Repair of a store: what has a fault is done again, from its source or from what the store holds; nothing else is."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from sys import maxsize
 from typing import Any
@@ -19,12 +19,14 @@ from fastct.publish import convert_settings, create_store
 from fastct.records import LISTING, Record, read_listing, read_record, read_records, write_listing
 from fastct.reporting import REPORT, write_report
 from fastct.scoring import ScoreTask, picture_key
-from fastct.storage import Storage, as_place
+from fastct.sealed import seal, unseal
+from fastct.storage import WORK, Storage, as_place
 from fastct.store import IMAGE, Store, read_manifest
 from fastct.store import Study as Stored
 from fastct.tables import write_tables
 
 MANIFEST, TABLES, TOLD, PAGE = "manifest", "tables", "listing", "page"
+REPAIR = f"{WORK}/repair.json"  # studies that are to be scored again, while a repair lasts
 Reasons = dict[str, str]  # why something could not be repaired, by study, or by key where it is none's
 
 
@@ -100,7 +102,7 @@ def _redo_studies(
 ) -> None:
     """Convert again the studies whose files need it, and score again those and the ones whose labels do."""
     to_convert: list[ConvertTask] = []
-    to_score = {fault.study_id for fault in faults if fault.redo == SCORE}
+    to_score = {fault.study_id for fault in faults if fault.redo == SCORE and fault.study_id}
     for study_id in sorted({fault.study_id for fault in faults if fault.redo == CONVERT}):
         record = _record(storage, study_id)
         task = sources.task(study_id, record)
@@ -110,17 +112,35 @@ def _redo_studies(
         to_convert.append(task)
         if record.scored if record else storage.exists(picture_key(study_id)):
             to_score.add(study_id)
+    to_score -= set(reasons)
     run = RunOptions(workers=1, overwrite=True)
     if to_convert:
+        storage.write(REPAIR, seal({"score": sorted(to_score)}))
         Job(pipeline.CONVERT, storage, run, on_event).work(to_convert)
-    known = {study_id: _record(storage, study_id) for study_id in sorted(to_score - set(reasons))}
+    known = {study_id: _record(storage, study_id) for study_id in sorted(to_score)}
     tasks = [
         ScoreTask(study_id, storage.place, sum(size for size, _ in record.keys.values()))
         for study_id, record in known.items()
         if record and record.failed_at != pipeline.CONVERT.name
     ]
-    if tasks:
-        Job(pipeline.SCORE, storage, run, on_event).work(tasks)
+    if tasks and (failed := Job(pipeline.SCORE, storage, run, on_event).work(tasks).failed):
+        storage.write(REPAIR, seal({"score": failed}))
+    else:
+        storage.remove(REPAIR)
+
+
+def unfinished(storage: Storage) -> Iterator[Fault]:
+    """What a repair that was cut short had converted, and not yet scored again."""
+    text = storage.find(REPAIR)
+    if text is None:
+        return
+    try:
+        left = [str(study_id) for study_id in unseal(text)["score"]]
+    except (ValueError, KeyError, TypeError) as error:
+        yield Fault("", REPAIR, f"this is no list of a repair ({error})", SCORE)
+        return
+    for study_id in left:
+        yield Fault(study_id, REPAIR, "a repair of this study did not end", SCORE)
 
 
 def _record(storage: Storage, study_id: str) -> Record | None:

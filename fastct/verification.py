@@ -15,7 +15,7 @@ from fastct.pipeline import OnEvent, ignore
 from fastct.publish import STUDIES_GROUP, studies_group
 from fastct.records import LISTING, RECORDS, read_listing, read_records, record_ids
 from fastct.repairing import MANIFEST as SETTINGS
-from fastct.repairing import PAGE, TABLES, TOLD, Sources, repair_store
+from fastct.repairing import PAGE, REPAIR, TABLES, TOLD, Sources, repair_store, unfinished
 from fastct.reporting import REPORT
 from fastct.scoring import PICTURES, picture_key
 from fastct.sealed import check_page, unseal
@@ -24,7 +24,7 @@ from fastct.store import ENDING, MANIFEST, STUDIES, Store, read_manifest
 from fastct.tables import PARQUET, SUMS, TABLE, table_text
 
 TOP = {MANIFEST, STUDIES, WORK, TABLE, PARQUET, REPORT, PAGES}
-BESIDE = {RECORDS, PICTURES, FOREGROUND, CLAIMS, STAGING, LISTING, SUMS}
+BESIDE = {RECORDS, PICTURES, FOREGROUND, CLAIMS, STAGING, LISTING, SUMS, REPAIR}
 
 
 def verify(
@@ -86,7 +86,7 @@ def _with_reason(fault: Fault, reasons: Mapping[str, str]) -> Fault:
 def find_faults(storage: Storage) -> list[Fault]:
     """All faults of a store: those of the store first, then those of each study."""
     store = Store(storage)
-    faults = [*_sealed(storage), *_strays(storage, store), *_tables(storage), *_pages(storage)]
+    faults = [*_sealed(storage), *_strays(storage, store), *_tables(storage), *_pages(storage), *unfinished(storage)]
     for study_id in sorted({*store, *record_ids(storage)}):
         faults += check_study(storage, study_id)
     return faults

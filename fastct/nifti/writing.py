@@ -1,9 +1,12 @@
 """Writes volumes and labels as NIfTI: as they came where a header is given, whole or not at all."""
 # mypy: untyped-calls-exclude=nibabel
 
+import fcntl
+import hashlib
 import os
-import secrets
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import deflate
 import numpy as np
@@ -145,22 +148,40 @@ def _joined(header: Nifti1Header, version: int, extensions: bytes, voxels_at: in
 
 
 def _publish(target: Path, contents: bytes | bytearray) -> None:
-    """Write beside the target, sync, and rename: a reader sees the old file or the new one, whole."""
-    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    """Write beside the target, sync, and rename: a reader sees the old file or the new one, whole.
+
+    What a writer that was killed has left beside it, the next one takes up.
+    """
+    name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    temporary = target.with_name(f".{name}.part")
     try:
-        with temporary.open("xb") as file:
+        with _locked(temporary) as file:
             try:
+                file.truncate(0)
                 file.write(contents)
                 file.flush()
                 os.fsync(file.fileno())
                 temporary.replace(target)
             except BaseException:
-                temporary.unlink(missing_ok=True)
+                with suppress(OSError):
+                    temporary.unlink()
                 raise
         _sync_folder(target.parent)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         finding = getattr(error, "strerror", None) or str(error)
         raise FileError(target, f"it cannot be written ({finding})", "Check space and permissions") from error
+
+
+def _locked(path: Path) -> BinaryIO:
+    """The file at a path, made where there is none, once no other writer has it."""
+    while True:
+        file = path.open("ab")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # its last writer has moved it to its target meanwhile
 
 
 def _sync_folder(folder: Path) -> None:

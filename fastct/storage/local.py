@@ -9,7 +9,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from io import FileIO
 from pathlib import Path, PurePosixPath
@@ -166,7 +166,8 @@ class LocalStorage(Storage):
                 _sync(folder)
         except OSError as error:
             for path in staged.values():
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # the next sweep takes it
+                    path.unlink()
             raise _unwritable(final, error) from error
 
     def publish(self, folder: str, files: Mapping[str, Bytes]) -> None:
@@ -279,13 +280,10 @@ class FileClaim(Claim):
         self._path, self._descriptor = path, descriptor
 
     def _give_back(self) -> None:
-        """Take the file away, and unlock it."""
-        try:
-            self._path.unlink(missing_ok=True)
-        except OSError as error:
-            raise _unwritable(self._path, error) from error
-        finally:
-            os.close(self._descriptor)
+        """Take the file away, and unlock it; one that cannot be taken away is free for the next all the same."""
+        with suppress(OSError):
+            self._path.unlink()
+        os.close(self._descriptor)
 
 
 def _lock(descriptor: int) -> bool:
