@@ -44,7 +44,8 @@ class Reporter:
     def stage(self, name: str) -> Iterator[None]:
         """Show the progress of a stage while it runs."""
         self._started, self._bytes, self._failed = monotonic(), 0, 0
-        if self.quiet or not self._console.is_terminal:
+        lines_there_too = self.as_json and sys.stdout.isatty()
+        if self.quiet or lines_there_too or not self._console.is_terminal:
             yield
             return
         columns = (
@@ -54,7 +55,8 @@ class Reporter:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self._console) as self._bar:
+        # What is written to stdout is for a program, and stays there: by default it would go where the bar is.
+        with Progress(*columns, console=self._console, redirect_stdout=False) as self._bar:
             self._task = self._bar.add_task(name, total=None, rate="")
             yield
         self._bar = None

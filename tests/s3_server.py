@@ -5,13 +5,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 
 KEY, SECRET = "AKIDOFTHETESTS", "wJalrXUtnFEMI/of+the+tests"  # the server takes any
 START_S = 60
@@ -80,9 +80,15 @@ class Count:
 
 
 @contextlib.contextmanager
-def counted(server: Server) -> Iterator[tuple[Server, Count]]:
-    """A proxy before a server: the same buckets at another address, and a count of what passes."""
-    count = Count()
+def counted(
+    server: Server, stalls: Callable[[str, str], bool] = lambda method, path: False, late_s: float = 0.0
+) -> Iterator[tuple[Server, Count]]:
+    """A proxy before a server: the same buckets at another address, and a count of what passes.
+
+    Each answer comes `late_s` later, and none to a method and path that `stalls`: such a request waits, its
+    connection open, and is never passed on.
+    """
+    count, ended = Count(), Event()
     behind = server.endpoint.removeprefix("http://")
 
     class Handler(BaseHTTPRequestHandler):
@@ -90,6 +96,11 @@ def counted(server: Server) -> Iterator[tuple[Server, Count]]:
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if stalls(self.command, self.path):
+                ended.wait()
+                self.close_connection = True
+                return
+            ended.wait(late_s)
             connection = HTTPConnection(behind, timeout=60)
             with contextlib.closing(connection):
                 connection.request(self.command, self.path, body, dict(self.headers))
@@ -119,6 +130,7 @@ def counted(server: Server) -> Iterator[tuple[Server, Count]]:
         try:
             yield Server(f"http://127.0.0.1:{proxy.server_port}"), count
         finally:
+            ended.set()
             proxy.shutdown()
             thread.join()
 

@@ -1,7 +1,10 @@
 """The command line as a user meets it: exit codes, what is said where, and kills at any moment."""
 
+import contextlib
+import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -75,6 +78,34 @@ def test_phantom_says_what_it_writes(tmp_path):
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["study", "phantom"]
     assert (tmp_path / "set" / "truth.csv").exists()
+
+
+def test_progress_is_shown_on_a_terminal(broken_chests, tmp_path):
+    """On a terminal: who works and where to watch, how far it is, how fast, what failed, what is left."""
+    ours, theirs = os.openpty()
+    command = [*FASTCT, "convert", str(broken_chests), str(tmp_path / "store"), "-j2", "--json"]
+    terminal = {**os.environ, "TERM": "xterm", "COLUMNS": "160"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True, env=terminal) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # where nobody holds the other end any more
+            while more := os.read(ours, 65536):
+                shown += more
+        events = [json.loads(line) for line in process.stdout]
+    os.close(ours)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert process.returncode == 1, text
+    (who,) = (event for event in events if event["event"] == "workers")
+    assert (who["workers"], who["kind"]) == (2, "processes")
+    watch = rf", dashboard at {re.escape(who['dashboard'])}" if who["dashboard"] else ""
+    assert bool(who["dashboard"]) == bool(importlib.util.find_spec("bokeh"))
+    assert re.search(rf"workers: 2 \(processes\){watch}", text)
+    assert re.search(r"convert\s+\S+ 4/4 \d+ MB/s, 1 failed 0:00:00", text)
+    assert re.search(r"[123]/4 \d+ MB/s(, 1 failed)? (-:--:--|0:\d\d:\d\d)", text), "it moves"
+    assert re.search(r"failed: study_0003: ", text)
+    studies = [event for event in events if event["event"] == "study"]
+    assert sorted(event["study_id"] for event in studies) == [f"study_000{n}" for n in (1, 2, 3, 4)]
+    assert [(event["done"], event["total"]) for event in studies] == [(n, 4) for n in (1, 2, 3, 4)]
 
 
 def test_export_and_dry_run(scored, chests, tmp_path):

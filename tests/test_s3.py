@@ -164,6 +164,30 @@ def test_a_store_is_read_over_plain_http(scored):
         np.testing.assert_array_equal(study.lungs, expected.lungs)
 
 
+def test_what_a_server_never_answers_costs_its_study_alone(bucket, s3, job):
+    """Every answer is late; one study is never read, another never written. A second run does what is left."""
+    silent = ("GET", "data/studies/CT-1/study_0003.nii.gz"), ("PUT", "study_0001.nii.zarr/0/")
+
+    def stalls(method, path):
+        return any(method == verb and part in path for verb, part in silent)
+
+    url, arguments = f"{bucket}/late", ("run", f"{bucket}/data", f"{bucket}/late", "-j2", "--json", "-q")
+    with counted(s3, stalls, late_s=0.02) as (proxy, _):
+        process = call(*arguments, "--study-limit", 12, options=proxy.options)
+        said, failures = process.communicate(timeout=200)
+    assert process.returncode == 1, failures
+    studies = [event for event in map(json.loads, said.splitlines()) if event["event"] == "study"]
+    assert {event["study_id"] for event in studies if event["status"] == "done"} == {"study_0002", "study_0004"}
+    for study_id in ("study_0001", "study_0003"):
+        assert f"failed: {study_id}: {study_id}: it was not done within 12 s" in failures
+    process = call(*arguments, options=s3.options)
+    said, failures = process.communicate(timeout=200)
+    assert process.returncode == 0, failures
+    studies = [event for event in map(json.loads, said.splitlines()) if event["event"] == "study"]
+    assert {event["study_id"] for event in studies} == {"study_0001", "study_0003"}, "no other is done again"
+    assert contents(url, s3.options, OWN) == contents(job[1], s3.options, OWN)
+
+
 def test_a_server_that_is_gone_is_named(s3):
     options = {**s3.options, "endpoint_url": "http://127.0.0.1:9", "retry_config": {"max_retries": 0}}
     with pytest.raises(fastct.errors.StoreError, match=r"s3://bucket/store.*Check the address"):
