@@ -2,18 +2,22 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastct import device, shards
-from fastct.errors import CodecError, OptionError
+from fastct.errors import CodecError, OptionError, StoreError
 from fastct.kernels.chunks import ChunkBox, Decoding, begin_decoding, decode_chunks
 from fastct.kernels.maps import IDENTITY, Line, Shape
 from fastct.shard_layout import DAMAGED
-from fastct.shelf import OpenArray, Shelf
+from fastct.shelf import CURE, OpenArray, Shelf
 from fastct.store import IMAGE
 
 ALIGNMENT_BYTES = 16  # of a run of chunks in the buffer that travels
@@ -48,30 +52,39 @@ def read_boxes(shelf: Shelf, wanted: Iterable[Wanted]) -> list[NDArray[Any]]:
     Raises
     ------
     StoreError
-        If a study or an array is not there.
-    CodecError
-        That names the study and the chunk that is damaged.
+        If a study or an array is not there; or that names the study and the chunk that is damaged.
     """
     outs = []
     for box in wanted:
         source, chunk_box = _chunk_box(shelf, box)
         out = np.empty(box.shape, box.dtype)
-        decode_chunks(source, [chunk_box], [out])
+        with _named():
+            decode_chunks(source, [chunk_box], [out])
         outs.append(out)
     return outs
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Say of a damaged chunk, which bears its study's name, what is said wherever a store's chunks are read."""
+    try:
+        yield
+    except CodecError as error:
+        raise StoreError(error.subject, error.finding, CURE) from error
 
 
 class Carrier:
     """Batches of boxes on their way to a GPU: some are copied and decoded while others are used.
 
     Each batch has a stream beside the one in use, and memory that is page-locked, until it is finished; both are
-    then used again. One thread at a time may call it.
+    then used again. One thread at a time may call it; its own threads read, and never touch the GPU.
 
     Parameters
     ----------
     shelf : whose studies.
     gpu : number of the GPU.
     ahead : batches that may be under way.
+    threads : that read what a batch needs.
 
     Raises
     ------
@@ -86,19 +99,31 @@ class Carrier:
     ...     print(patch.shape)
     """
 
-    def __init__(self, shelf: Shelf, gpu: int = 0, ahead: int = 2) -> None:
-        if ahead < 1:
-            raise OptionError("ahead", f"it is {ahead}", "Give at least 1")
+    def __init__(self, shelf: Shelf, gpu: int = 0, ahead: int = 2, threads: int = 1) -> None:
+        for name, count in (("ahead", ahead), ("threads", threads)):
+            if count < 1:
+                raise OptionError(name, f"it is {count}", "Give at least 1")
         self._shelf = shelf
         self._idle = [device.SideStream(gpu) for _ in range(ahead)]
+        self._readers = ThreadPoolExecutor(threads, "fastct-carrier")
+        self._each = map if threads == 1 else self._readers.map
+
+    @property
+    def idle(self) -> int:
+        """Batches that can be sent on their way before one is finished."""
+        return len(self._idle)
+
+    def close(self) -> None:
+        """Let go of the threads; those batches that are under way can still be finished."""
+        self._readers.shutdown(wait=False)
 
     def carry(self, batches: Iterable[Sequence[Wanted]]) -> Iterator[list[Any]]:
         """Arrays on the GPU for each batch, in order, read ahead.
 
         Raises
         ------
-        StoreError, CodecError
-            As `Load.finish` does.
+        StoreError
+            As `begin` and `Load.finish` do.
         """
         under_way: deque[Load] = deque()
         for batch in batches:
@@ -123,10 +148,10 @@ class Carrier:
         """
         if not self._idle:
             raise OptionError("ahead", "all of the batches are under way", "Finish one first, or allow more")
-        sources = [_chunk_box(self._shelf, box) for box in wanted]
+        sources = list(self._each(partial(_chunk_box, self._shelf), wanted))
         side = self._idle.pop()
         try:
-            boxes, n_bytes = _pack(sources, side)
+            boxes, n_bytes = self._pack(sources, side)
             outs = [side.empty_on_current_stream(box.shape, box.dtype) for box in wanted]
             made = [side.empty_on_current_stream(shape, dtype) for shape, dtype in finals]
             with side.entered():
@@ -137,6 +162,15 @@ class Carrier:
             self._idle.append(side)
             raise
         return Load((outs, outs if then is None else made), decoding, side, self._idle)
+
+    def _pack(self, sources: Sequence[tuple[Bytes, ChunkBox]], side: device.SideStream) -> tuple[list[ChunkBox], int]:
+        """Copy the chunks that boxes touch to page-locked memory; the boxes with their places there, and the length."""
+        with _named():
+            ranges = [_ranges(source, box) for source, box in sources]
+        sizes = [sum(_aligned(last - first) for first, last in runs) for runs in ranges]
+        ends = list(accumulate(sizes, initial=0))
+        room = side.room(ends[-1])
+        return list(self._each(partial(_packed, room), sources, ranges, ends[:-1])), ends[-1]
 
 
 class Load:
@@ -158,7 +192,7 @@ class Load:
 
         Raises
         ------
-        CodecError
+        StoreError
             That names the study and the chunk that is damaged.
         """
         if self._side is not None:
@@ -166,7 +200,8 @@ class Load:
             self._idle.append(self._side)
             self._side = None
             self._decoded = []
-        self._decoding.finish()
+        with _named():
+            self._decoding.finish()
         return self._outs
 
 
@@ -177,21 +212,16 @@ def _chunk_box(shelf: Shelf, wanted: Wanted) -> tuple[Bytes, ChunkBox]:
     return source, ChunkBox(array.layout, index, wanted.begin, wanted.shape, wanted.line, array.name)
 
 
-def _pack(sources: Sequence[tuple[Bytes, ChunkBox]], side: device.SideStream) -> tuple[list[ChunkBox], int]:
-    """Copy the chunks that boxes touch to page-locked memory; the boxes with their places there, and the length."""
-    ranges = [_ranges(source, box) for source, box in sources]
-    n_bytes = sum(_aligned(last - first) for runs in ranges for first, last in runs)
-    room = side.room(n_bytes)
-    boxes, at = [], 0
-    for (source, box), runs in zip(sources, ranges, strict=True):
-        offsets, moved = box.index[..., 0], box.index.copy()
-        for first, last in runs:
-            room[at : at + last - first] = source[first:last]
-            inside = (offsets >= first) & (offsets < last)
-            moved[inside, 0] = offsets[inside] - np.uint64(first) + np.uint64(at)
-            at += _aligned(last - first)
-        boxes.append(ChunkBox(box.layout, moved, box.begin, box.shape, box.line, box.name))
-    return boxes, n_bytes
+def _packed(room: Bytes, source: tuple[Bytes, ChunkBox], runs: Sequence[tuple[int, int]], at: int) -> ChunkBox:
+    """Copy the chunks of a box to a room, from a place on; the box with its places there."""
+    chunks, box = source
+    offsets, moved = box.index[..., 0], box.index.copy()
+    for first, last in runs:
+        room[at : at + last - first] = chunks[first:last]
+        inside = (offsets >= first) & (offsets < last)
+        moved[inside, 0] = offsets[inside] - np.uint64(first) + np.uint64(at)
+        at += _aligned(last - first)
+    return ChunkBox(box.layout, moved, box.begin, box.shape, box.line, box.name)
 
 
 def _ranges(source: Bytes, box: ChunkBox) -> list[tuple[int, int]]:

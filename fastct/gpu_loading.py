@@ -18,20 +18,14 @@ class GpuReadAhead:
     ----------
     batches : numbers of the samples of each batch, in order.
     dataset, epoch : whose samples.
-    gpu : number of the GPU.
-    ahead : batches that are under way while another is worked on.
-
-    Raises
-    ------
-    DeviceError
-        If there is no such GPU, or CuPy is not installed.
+    carrier : brings the boxes of batches to the GPU: all but one of those that it allows are under way while that
+        one is worked on.
     """
 
-    def __init__(self, batches: Sequence[Sequence[int]], dataset: Dataset, epoch: int, gpu: int, ahead: int) -> None:
+    def __init__(self, batches: Sequence[Sequence[int]], dataset: Dataset, epoch: int, carrier: Carrier) -> None:
         self._todo = deque(batches)
         self._dataset, self._epoch = dataset, epoch
-        self._carrier = Carrier(dataset.reader.shelf, gpu, ahead + 1)
-        self._most = ahead + 1
+        self._carrier = carrier
         self._under_way: deque[tuple[Batch, Load]] = deque()
 
     def take(self) -> Batch | None:
@@ -39,10 +33,10 @@ class GpuReadAhead:
 
         Raises
         ------
-        StoreError, CodecError
-            That names the study, and the chunk that is damaged.
+        StoreError
+            That names the study and the chunk that is damaged.
         """
-        while self._todo and len(self._under_way) < self._most:
+        while self._todo and self._carrier.idle:
             self._under_way.append(self._begin(self._todo.popleft()))
         if not self._under_way:
             return None
@@ -54,9 +48,11 @@ class GpuReadAhead:
     def close(self) -> None:
         """Begin no further batch."""
         self._todo.clear()
+        self._carrier.close()
 
     def join(self) -> None:
-        """There are no threads to wait for."""
+        """Nothing is under way any more."""
+        self._carrier.close()
 
     def _begin(self, samples: Sequence[int]) -> tuple[Batch, Load]:
         reader = self._dataset.reader

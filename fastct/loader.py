@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from fastct.carrier import Carrier
 from fastct.dataset import Dataset
+from fastct.device import find_gpus
 from fastct.errors import OptionError
 from fastct.gpu_loading import GpuReadAhead
 from fastct.kernels.maps import Shape
-from fastct.options import refuse_unknown
+from fastct.options import check_device, refuse_unknown
 from fastct.patches import Place
 from fastct.readahead import Arrays, Batch, ReadAhead, Ring
 from fastct.sampling import epoch_order
@@ -26,9 +28,9 @@ class LoadOptions:
     Parameters
     ----------
     batch_size : samples of a batch; the last one of an epoch may hold fewer.
-    threads : that read and decode.
+    threads : that read and decode; for a GPU, that read what travels there.
     device : "cpu"; or "cuda" or "cuda:N", to which compressed bytes travel, and where batches are made: then `image`
-        and `label` are CuPy's arrays, and `threads` says nothing.
+        and `label` are CuPy's arrays.
     rank, world_size : which share of each epoch is ours, and of how many; shares never overlap.
     shuffle : take the samples in an order drawn from the seed and the epoch; else in that of their numbers.
     drop_last : leave out a last batch that is not full; then all ranks have as many batches.
@@ -57,15 +59,7 @@ class LoadOptions:
                 raise OptionError(name, f"it is {getattr(self, name)}", "Give at least 1")
         if not 0 <= self.rank < self.world_size:
             raise OptionError("rank", f"it is {self.rank} of {self.world_size}", "Give 0 up to world_size - 1")
-        kind, _, number = self.device.partition(":")
-        if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdigit())):
-            raise OptionError("device", f"it is {self.device!r}", "Choose cpu, cuda or cuda:N")
-
-    @property
-    def gpu(self) -> int | None:
-        """Number of the GPU that batches are made on; None on the CPU."""
-        kind, _, number = self.device.partition(":")
-        return None if kind == "cpu" else int(number or 0)
+        check_device(self.device, ("cpu",))
 
 
 class Loader:
@@ -189,11 +183,13 @@ class _Pass(Iterator[Batches]):
         self._loader = loader
         self._as_torch = options.as_torch
         self._ahead: ReadAhead | GpuReadAhead
-        if options.gpu is None:
+        gpu = next(iter(find_gpus(options.device)), None)
+        if gpu is None:
             epoch = _Epoch(loader.dataset, loader.epoch)
             self._ahead = ReadAhead(loader._todo(), epoch, loader._ring, options.threads, options.ahead)
         else:
-            self._ahead = GpuReadAhead(loader._todo(), loader.dataset, loader.epoch, options.gpu, options.ahead)
+            carrier = Carrier(loader.dataset.reader.shelf, gpu, options.ahead + 1, options.threads)
+            self._ahead = GpuReadAhead(loader._todo(), loader.dataset, loader.epoch, carrier)
         self._ended = False
         weakref.finalize(self, self._ahead.close)
 

@@ -72,9 +72,12 @@ class RunOptions:
         for name in ("worker_wait_s", "study_limit_s"):
             if not getattr(self, name) > 0:
                 raise OptionError(name, f"it is {getattr(self, name)!r}", "Give seconds, more than 0")
-        kind, _, number = self.device.partition(":")
-        if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
-            raise OptionError("device", f"it is {self.device!r}", "Choose auto, cpu, cuda or cuda:N")
+        check_device(self.device, ("auto", "cpu"))
+
+    @property
+    def in_processes(self) -> bool:
+        """Whether work is done by other processes than this one, if there is more than one study."""
+        return bool(self.scheduler) or (self.pool == "processes" and self.worker_count > 1)
 
     @property
     def worker_count(self) -> int:
@@ -86,6 +89,13 @@ class RunOptions:
     def skip_finished(self) -> bool:
         """Whether what an earlier run finished is left out."""
         return self.resume and not self.overwrite
+
+
+def check_device(device: str, others: tuple[str, ...]) -> None:
+    """Raise OptionError for a device that is neither "cuda", nor "cuda:N", nor one of some others."""
+    kind, _, number = device.partition(":")
+    if device not in others and (kind != "cuda" or device.endswith(":") or not (number or "0").isdigit()):
+        raise OptionError("device", f"it is {device!r}", f"Choose {', '.join(others)}, cuda or cuda:N")
 
 
 Options = TypeVar("Options", ConvertOptions, RunOptions)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import cycle
 from threading import Timer
 from time import sleep
 from typing import Any
@@ -97,7 +96,7 @@ def convert(
     """
     refuse_unknown(options, ConvertOptions, RunOptions)
     how, run = choose(ConvertOptions, options), choose(RunOptions, options)
-    _gpus(run)  # a GPU that scoring will not find is better missed now
+    _gpu(run)  # one that scoring will not find is better missed now
     listing = find_studies(src, run.storage_options)
     storage = open_storage(store, run.storage_options)
     _refuse_foreign_folder(storage)
@@ -142,11 +141,11 @@ def score(store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None 
     refuse_unknown(options, RunOptions)
     run = choose(RunOptions, options)
     storage = open_storage(store, run.storage_options)
-    gpus = _gpus(run)
+    gpu = _gpu(run)
     read_manifest(storage)
     tasks = [
         ScoreTask(record.study_id, storage.place, sum(size for size, _ in record.keys.values()), gpu)
-        for record, gpu in zip(read_records(storage), cycle(gpus), strict=False)
+        for record in read_records(storage)
         if (record.keys and record.failed_at != "convert") or record.failed_at == UNREADABLE
     ]
     run = _within_reach(run, crew, storage)
@@ -166,11 +165,17 @@ CONVERT = Stage("convert", convert_study, is_converted)
 SCORE = Stage("score", score_study, is_scored)
 
 
-def _gpus(run: RunOptions) -> tuple[int | None, ...]:
-    """The GPUs that studies go to in turn; None is the CPU."""
-    if run.scheduler and run.device.startswith("cuda"):
-        return (int(run.device.partition(":")[2] or 0),)  # there, each worker has its own first
-    return find_gpus(run.device) or (None,)
+def _gpu(run: RunOptions) -> int | None:
+    """Number of the GPU that studies are scored on, as those who do it see it; None for the CPU.
+
+    Worker processes have one each, as number 0; work in this process stays on the first.
+    """
+    if not run.device.startswith("cuda"):
+        return None
+    if run.scheduler:
+        return int(run.device.partition(":")[2] or 0)  # the cluster's own, whatever this machine has
+    (first, *_) = find_gpus(run.device)
+    return 0 if run.in_processes else first
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import pkgutil
 import signal
 import uuid
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 from fastct import __version__
 from fastct.batches import AnyTask, Result, do_batch, in_batches
+from fastct.device import find_gpus
 from fastct.errors import FastctError, OptionError, WorkerError
 from fastct.options import RunOptions
 
@@ -57,16 +59,14 @@ class Crew:
 
     Parameters
     ----------
-    options : workers, pool, scheduler, worker_wait_s, study_limit_s.
+    options : workers, pool, device, scheduler, worker_wait_s, study_limit_s. Where there are GPUs to work on, each
+        process has one: number 0, as it sees them.
     on_start : called with the Workforce, when it is there.
-    gpus : names of GPUs, as CUDA_VISIBLE_DEVICES spells them; each gets a process of its own.
     """
 
-    def __init__(
-        self, options: RunOptions, on_start: Callable[[Workforce], None] | None = None, gpus: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, options: RunOptions, on_start: Callable[[Workforce], None] | None = None) -> None:
         self.options = options
-        self._on_start, self._gpus = on_start, gpus
+        self._on_start = on_start
         self._stack = ExitStack()
         self._pool: _Threads | _Cluster | None = None
 
@@ -111,9 +111,10 @@ class Crew:
         options, who = self.options, Workforce("this process", 1)
         pool: _Threads | _Cluster | None = None
         count = min(options.worker_count, studies)
-        if options.scheduler or self._gpus or (count > 1 and options.pool == "processes"):
-            pool = cluster = self._stack.enter_context(_cluster(options, self._gpus))
-            kind = "cluster" if options.scheduler else "GPUs" if self._gpus else "processes"
+        gpus = _visible_gpus(options)
+        if options.in_processes and (options.scheduler or gpus or count > 1):
+            pool = cluster = self._stack.enter_context(_cluster(options, gpus))
+            kind = "cluster" if options.scheduler else f"processes on {len(gpus)} GPUs" if gpus else "processes"
             who = Workforce(kind, cluster.workers, cluster.dashboard)
         elif count > 1:
             pool = _Threads(self._stack.enter_context(ThreadPoolExecutor(count)), count)
@@ -292,6 +293,8 @@ def _cluster(options: RunOptions, gpus: Sequence[str]) -> Iterator[_Cluster]:
         "distributed.worker.daemon": True,
         "distributed.admin.log-length": 0,
         "distributed.comm.timeouts.connect": START_S,
+        # A process that is started again may take longer than 15 s on a busy machine, and is not given up for it.
+        "distributed.deploy.lost-worker-timeout": options.worker_wait_s,
     }
     with dask.config.set(settings), _no_words_of_dask(), ExitStack() as stack:
         cluster = _Cluster(_client(options, gpus, stack), options.worker_wait_s)
@@ -331,7 +334,7 @@ def _client(options: RunOptions, gpus: Sequence[str], stack: ExitStack) -> Any:
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise WorkerError("this script", "a worker process that it started runs it again", UNGUARDED)
     try:
-        workers = stack.enter_context(_gpu_processes(gpus) if gpus else _processes(options.worker_count))
+        workers = stack.enter_context(_processes(options.worker_count, gpus))
     except RuntimeError as error:
         raise WorkerError("worker processes", f"they do not start ({error})", UNGUARDED) from error
     client = stack.enter_context(Client(workers, set_as_default=False))
@@ -339,23 +342,24 @@ def _client(options: RunOptions, gpus: Sequence[str], stack: ExitStack) -> Any:
     return client
 
 
-def _processes(count: int) -> Any:
-    """Worker processes of one thread each, which are started again when they die."""
-    from distributed import LocalCluster
+def _visible_gpus(options: RunOptions) -> tuple[str, ...]:
+    """Names of the GPUs that processes of our own work on, as CUDA_VISIBLE_DEVICES spells them."""
+    if options.scheduler or not options.in_processes:
+        return ()
+    numbers = find_gpus(options.device)
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return tuple(names[number] if names else str(number) for number in numbers)
 
-    where = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-    return LocalCluster(n_workers=count, threads_per_worker=1, processes=True, memory_limit=0, **where, **SILENT)
 
-
-def _gpu_processes(gpus: Sequence[str]) -> Any:
-    """A worker process for each GPU, which sees its own GPU first, as number 0, and the others after it."""
+def _processes(count: int, gpus: Sequence[str]) -> Any:
+    """Worker processes of one thread each, which are started again when they die; each sees its own GPU, if any."""
     from distributed import Nanny, Scheduler, SpecCluster
 
     workers = {}
-    for number in range(len(gpus)):
-        own_first = ",".join([*gpus[number:], *gpus[:number]])
-        options = {"nthreads": 1, "host": "127.0.0.1", "memory_limit": 0, "dashboard_address": None}
-        workers[number] = {"cls": Nanny, "options": {**options, "env": {"CUDA_VISIBLE_DEVICES": own_first}}}
+    for number in range(count):
+        environment = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
+        options = {"nthreads": 1, "host": "127.0.0.1", "memory_limit": 0, "dashboard_address": None, **SILENT}
+        workers[number] = {"cls": Nanny, "options": {**options, "env": environment}}
     where = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     return SpecCluster(scheduler={"cls": Scheduler, "options": where}, workers=workers, **SILENT)
 

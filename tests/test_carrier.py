@@ -7,7 +7,7 @@ import pytest
 
 import fastct
 from fastct.carrier import Carrier, Wanted, read_boxes
-from fastct.errors import ArrayError, CodecError, OptionError
+from fastct.errors import ArrayError, OptionError, StoreError
 from fastct.kernels.maps import window_line
 from fastct.shelf import Shelf
 from fastct.store import SHARD, study_folder
@@ -72,9 +72,9 @@ def test_a_damaged_chunk_is_named_and_the_next_batch_comes(scored, tmp_path, cup
     shard.write_bytes(content)
     shape = store[damaged].geometry.shape
     carrier = Carrier(Shelf(store.storage, 8), ahead=1)
-    with pytest.raises(CodecError, match=rf"{damaged}.*chunk \(0, 0, 0\): its checksum"):
+    with pytest.raises(StoreError, match=rf"{damaged}.*chunk \(0, 0, 0\): its checksum"):
         carrier.begin([Wanted(damaged, (0, 0, 0), shape)]).finish()
-    with pytest.raises(CodecError, match=damaged):
+    with pytest.raises(StoreError, match=damaged):
         read_boxes(Shelf(store.storage, 8), [Wanted(damaged, (0, 0, 0), shape)])
     load = carrier.begin([Wanted(sound, (0, 0, 0), (1, 2, 3))])
     with pytest.raises(OptionError, match="under way"):

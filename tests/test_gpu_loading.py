@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastct
-from fastct.errors import CodecError, OptionError
+from fastct.errors import OptionError, StoreError
 from fastct.store import SHARD, study_folder
 from fastct.transforms import Flip, Noise, Rotate, Uniform
 
@@ -52,7 +52,7 @@ def test_a_damaged_chunk_is_named(scored, tmp_path, cupy):
         content[100] ^= 4
         shard.write_bytes(content)
     dataset = fastct.Dataset(store, patch=(10, 96, 96), samples_per_study=1)
-    with pytest.raises(CodecError, match=r"study_000\d.*chunk \(0, 0, 0\): its checksum"):
+    with pytest.raises(StoreError, match=r"study_000\d.*chunk \(0, 0, 0\): its checksum"):
         epoch_of(fastct.Loader(dataset, batch_size=2, device="cuda"))
 
 

@@ -23,8 +23,8 @@ TASKS = [Square(f"study_{n:04d}", n) for n in range(1, 8)]
 SQUARES = {task.study_id: task.size_bytes**2 for task in TASKS}
 
 
-def results(work, tasks, gpus=(), **options):
-    with Crew(RunOptions(**options), gpus=gpus) as crew:
+def results(work, tasks, **options):
+    with Crew(RunOptions(**options)) as crew:
         return list(crew.work_through(work, tasks))
 
 
@@ -88,10 +88,13 @@ def test_a_study_that_hangs_fails_and_the_others_go_on():
     assert "study_0005: it was not done within 0.2 s" in str(outcomes[4])
 
 
-def test_one_process_for_each_gpu_with_its_own_first(tmp_path):
+@pytest.mark.parametrize(("device", "found", "seen"), [("cuda", (0, 1), {"5", "GPU-b"}), ("cuda:1", (1,), {"GPU-b"})])
+def test_each_process_has_a_gpu_of_its_own(monkeypatch, device, found, seen):
+    monkeypatch.setattr(schedule, "find_gpus", {device: found}.get)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-b")
     tasks = [Square(f"study_{n}", 1, waits_s=0.2) for n in range(8)]
-    with Crew(RunOptions(), gpus=("5", "GPU-b")) as crew:
-        assert set(by_study(crew.work_through(visible, tasks)).values()) == {"5,GPU-b", "GPU-b,5"}
+    with Crew(RunOptions(workers=2, device=device)) as crew:
+        assert set(by_study(crew.work_through(visible, tasks)).values()) == seen
         assert len(set(by_study(crew.work_through(where, tasks)).values())) == 2
 
 
