@@ -11,6 +11,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from fastct.agreement import CLASSES, EDGES_PERCENT, Agreement, agreement, edge_changes, number
+from fastct.lesions import GROUND_GLASS_HU
 from fastct.pages import as_utf8, harmless, template
 from fastct.pictures import HISTOGRAM_HU, StudyPictures
 
@@ -121,6 +122,7 @@ def render_report(rows: Sequence[Row], pictures: Mapping[str, StudyPictures], fa
         flag_counts=sorted(Counter(flag for entry in entries for flag in entry.flags).items()),
         columns=columns,
         histogram_hu=HISTOGRAM_HU,
+        ground_glass_hu=GROUND_GLASS_HU,
         bars=_percent_bars(entries),
         compared=_compared(entries),
         edge_changes=edge_changes(entry.row for entry in entries),

@@ -357,6 +357,21 @@ def test_browser_sorts_filters_opens_without_complaint(browser, drawn, tmp_path)
     assert browser.requests() <= {"file", "data"}
 
 
+def test_browser_tells_a_lesion_s_density(browser, drawn, tmp_path):
+    density = {"lesion_mean_hu": -512.3, "lesion_ground_glass_percent": 75.0, "lesion_consolidation_percent": 12.5}
+    rows = [row("study_0001", 30.0, "CT-2", "CT-2", **{**density, "lesion_ml": 80.0, "lesion_outside_ml": 0.0})]
+    rows.append(row("study_0002", 0.0, "CT-0", "CT-0", **{**density, "lesion_mean_hu": "", "lesion_ml": 0.0}))
+    browser.open(written(tmp_path, rows, {}), "#study=study_0001&study=study_0002")
+    told = "Object.fromEntries([...document.querySelectorAll('#s{} + .detail dt')].map("
+    told += "name => [name.textContent, name.nextSibling.textContent]))"
+    sick, sound = (browser.run(told.format(n)) for n in (0, 1))
+    assert sick["Lesion density, mean"] == "−512 HU"
+    assert sick["Ground glass"] == "60.0 mL (75 % of the lesion)"
+    assert sick["Consolidation"] == "10.0 mL (13 % of the lesion)"
+    assert not {"Ground glass", "Consolidation", "Lesion density, mean", "Lesion outside of the lungs"} & set(sound)
+    assert browser.complaints() == []
+
+
 def test_browser_is_led_by_the_address_and_the_keyboard(browser, drawn, tmp_path):
     path = written(tmp_path, ROWS, {"study_0004": drawn})
     browser.open(path, "#study=study_0004&sort=study&class=CT-1&class=CT-2&q=study")
