@@ -1,12 +1,11 @@
 """Shards in the codecs that every Zarr v3 reader has, Blosc and zstd: chunk by chunk, through numcodecs."""
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import product
 from typing import Any
 
 import numpy as np
-from numcodecs.blosc import Blosc
-from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from fastct._ext import shard as ext
@@ -23,10 +22,17 @@ from fastct.shard_layout import (
     Voxels,
 )
 
-_CODECS: dict[str, Any] = {
-    "blosc": Blosc(BLOSC_OPTIONS["cname"], BLOSC_OPTIONS["clevel"], Blosc.BITSHUFFLE),
-    "zstd": Zstd(ZSTD_LEVEL),
-}
+
+@cache
+def _codec(name: str) -> Any:
+    """One of numcodecs' codecs, which take long to import: a store of ctpack needs none of them."""
+    if name == "zstd":
+        from numcodecs.zstd import Zstd
+
+        return Zstd(ZSTD_LEVEL)
+    from numcodecs.blosc import Blosc
+
+    return Blosc(BLOSC_OPTIONS["cname"], BLOSC_OPTIONS["clevel"], Blosc.BITSHUFFLE)
 
 
 def encode_volume(volume: Voxels, layout: ShardLayout) -> bytes:
@@ -59,7 +65,7 @@ def decode_region(
 
 def _expand(body: NDArray[np.uint8], place: Triple, layout: ShardLayout) -> Voxels:
     try:
-        voxels = np.frombuffer(_CODECS[layout.codec].decode(body), layout.dtype)
+        voxels = np.frombuffer(_codec(layout.codec).decode(body), layout.dtype)
     except (RuntimeError, ValueError) as error:
         raise CodecError(f"chunk {place}", f"{layout.codec} cannot decode it ({error})", DAMAGED) from error
     if voxels.size != np.prod(layout.chunk_shape):
@@ -76,7 +82,7 @@ def _chunks(volume: Voxels, layout: ShardLayout) -> Iterator[bytes]:
             continue
         chunk = np.full(layout.chunk_shape, layout.fill_value, layout.dtype)
         chunk[within] = part
-        body = bytes(_CODECS[layout.codec].encode(chunk))
+        body = bytes(_codec(layout.codec).encode(chunk))
         yield body + ext.crc32c(body).to_bytes(CHECKSUM_BYTES, "little")
 
 

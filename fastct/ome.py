@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from fastct.geometry import Geometry
@@ -105,6 +104,8 @@ def multiscale(name: str, geometry: Geometry) -> Document:
     NGFF 0.5 knows positive scale and translation only: an axis that runs against
     RAS is named so, and its coordinate is minus the RAS one. Oblique volumes: the nifti header is exact.
     """
+    import nibabel as nib  # takes long, and reading needs it not
+
     scale, translation, axes = [], [], []
     orientation = nib.orientations.io_orientation(geometry.affine)
     for name_of_axis, column in zip(AXES, (2, 1, 0), strict=True):
@@ -129,6 +130,8 @@ def nifti_header(header: bytes, geometry: Geometry) -> bytes:
 
     All else is as in the header that the file came with.
     """
+    import nibabel as nib
+
     source = _read_header(header)
     stored = nib.Nifti1Header.from_header(source, check=False)
     stored.set_data_shape(geometry.shape[::-1])
@@ -143,6 +146,8 @@ def nifti_header(header: bytes, geometry: Geometry) -> bytes:
 
 
 def _read_header(header: bytes) -> Any:
+    import nibabel as nib
+
     kind = nib.Nifti2Header if len(header) >= nib.Nifti2Header.sizeof_hdr else nib.Nifti1Header
     return kind.from_fileobj(io.BytesIO(header), check=False)
 
