@@ -13,6 +13,7 @@ from fastct.sides import outside_ellipse
 Spacing = tuple[float, float, float]
 
 RIM_MM = 1.5  # pleural partial volume, not looked at, refilled from inside at the end
+DEEP_MM = 6.0  # what stays nearer to the border than that, in lungs that are hardly sick, is the border itself
 SMOOTH_MM = 1.1  # reach of the in-plane mean against noise: 3 x 3 pixels at 0.7 to 1.0 mm
 PEAK_HU = (-1000, -650)  # where the subject's own healthy lung has its commonest density
 PEAK_BINS = 5  # of 4 HU, over which the histogram is smoothed
@@ -93,7 +94,9 @@ def _find_opacities(hu: NDArray[np.int16], lung: Bits, geometry: Geometry) -> Bi
     found = _plateaus(opaque, dense, lung, spacing_mm)
     found |= _consolidation(opaque, dense, lung, sick, spacing_mm)
     found |= masks.dilate(found & inner, masks.square(RIM_MM + 0.8, spacing_mm)) & lung & ~inner
-    found = _without_caps(found, lung, spacing_mm)
+    if sick < SICK[0]:
+        found = _without_rims(found, lung, spacing_mm)
+    found = _without_caps(found, lung, sick, spacing_mm)
     found = masks.close_slices(found, masks.square(CLOSE_MM, spacing_mm)) & lung
     bodies = masks.find_pieces(found, through_slices=True)
     return bodies.paint(bodies.area * geometry.voxel_ml >= SPECK_ML)
@@ -159,16 +162,32 @@ def _middle(lung: Bits) -> float:
     return float((counts * np.arange(len(counts))).sum() / counts.sum())
 
 
-def _without_caps(found: Bits, lung: Bits, spacing_mm: Spacing) -> Bits:
+def _without_rims(found: Bits, lung: Bits, spacing_mm: Spacing) -> Bits:
+    """Less what stays within DEEP_MM of the lung's border: a heart that beats blurs it farther than RIM_MM.
+
+    What lies deeper keeps what it has at the border. Where the lung is thinner, all stays.
+    """
+    depth = masks.disc(DEEP_MM, spacing_mm)
+    deep = masks.erode(lung, depth)
+    keeps = masks.dilate(found & deep, masks.disc(DEEP_MM + HALO_MM, spacing_mm))
+    return found & (keeps | ~masks.dilate(deep, depth))
+
+
+def _without_caps(found: Bits, lung: Bits, sick: float, spacing_mm: Spacing) -> Bits:
     """Less what ends with the lung: thick slices blur the diaphragm's dome, and the apex of the lung.
 
     An opacity stays where, both below and above, lung goes on or another opacity lies near; as a whole if
-    most of it does.
+    most of it does. In lungs as sick as SICK[0] one that goes on to one side is disease that ends with the lung.
     """
     near = masks.dilate(found, masks.square(CAP_REACH_MM, spacing_mm))
-    goes_on = near | lung
+    below, above = (near | lung for _ in range(2))
+    below[1:] = below[:-1].copy()
+    above[:-1] = above[1:].copy()
+    if sick > SICK[0]:
+        below[:-1] |= near[1:]
+        above[1:] |= near[:-1]
     stays = found.copy()  # the scan's own ends say nothing
-    stays[1:] &= goes_on[:-1]
-    stays[:-1] &= goes_on[1:]
+    stays[1:] &= below[1:]
+    stays[:-1] &= above[:-1]
     pieces = masks.find_pieces(found)
     return stays | pieces.paint(2 * pieces.count_inside(stays) > pieces.area)

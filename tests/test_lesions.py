@@ -116,6 +116,31 @@ def test_consolidation_beside_ground_glass_is_found():
     assert found[core].mean() > 0.9
 
 
+def edge_distance_mm():
+    """How deep in the lung each voxel lies, in its slice."""
+    return np.stack([2.0 * ndimage.distance_transform_edt(one) for one in LUNGS > 0])
+
+
+def test_a_blurred_border_is_no_opacity_but_a_lesion_at_the_border_is():
+    medial = (np.abs(np.arange(130) - 65) < 45) & (LUNGS > 0)
+    blurred = np.where(medial & (edge_distance_mm() < 4.5), np.maximum(HU, -500), HU).astype(np.int16)
+    assert lesion_fraction(opacity_mask(blurred, LUNGS, GEOMETRY), LUNGS).percent < NOISE_FLOOR_PERCENT
+    y, x = np.indices(LUNGS.shape[1:])
+    lesion = (LUNGS > 0) & ((y - 10) ** 2 + (x - 34) ** 2 < 13**2)
+    lesion[[0, 1, 2, 13, 14, 15]] = False
+    found = opacity_mask(np.where(lesion, np.maximum(HU, -500), HU).astype(np.int16), LUNGS, GEOMETRY)
+    assert found[lesion].mean() > 0.9
+
+
+def test_disease_that_ends_with_a_sick_lung_is_measured():
+    hu, lesion = plant(0.4, -450)
+    based = lesion.copy()
+    based[:4] = LUNGS[:4] > 0
+    hu[based & ~lesion] = -450
+    found = opacity_mask(hu, LUNGS, GEOMETRY) > 0
+    assert found[:2][based[:2]].mean() > 0.9
+
+
 @pytest.mark.parametrize("flips", [(0,), (1,), (2,), (0, 1, 2)])
 def test_the_same_opacities_from_every_side(flips):
     hu, _ = plant(0.2, -500)
