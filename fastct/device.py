@@ -79,6 +79,19 @@ def to_host(array: Any) -> NDArray[Any]:
     return array if isinstance(array, np.ndarray) else np.asarray(array.get())
 
 
+def to_host_together(*arrays: Any) -> list[NDArray[Any]]:
+    """NumPy arrays of what a GPU's arrays hold; it is waited for once."""
+    ends = np.cumsum([array.nbytes for array in arrays]).tolist()
+    joined = empty_beside(arrays[0], (ends[-1],), np.uint8)
+    for array, end in zip(arrays, ends, strict=True):
+        joined[end - array.nbytes : end] = array.reshape(-1).view(np.uint8)
+    parts = np.split(to_host(joined), ends[:-1])
+    return [
+        np.frombuffer(part.tobytes(), array.dtype).reshape(array.shape)
+        for part, array in zip(parts, arrays, strict=True)
+    ]
+
+
 def working_beside(array: Any) -> AbstractContextManager[Any]:
     """Where arrays made from this one are made: on its GPU, as CuPy's own operators want it, or in work memory."""
     return work_memory() if isinstance(array, np.ndarray) else array.device

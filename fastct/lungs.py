@@ -11,7 +11,7 @@ from fastct.airways import find_airways
 from fastct.device import labels_beside, to_host, working_beside
 from fastct.errors import ArrayError
 from fastct.geometry import Geometry
-from fastct.kernels import masks
+from fastct.kernels import lie_on_gpu, masks
 from fastct.kernels.masks import Bits, Pieces
 from fastct.pleura import draw_in_lesions, fill_vessels
 from fastct.sides import cut_apart, find_midline, walk_sides
@@ -91,7 +91,13 @@ def lung_mask(
     """
     if isinstance(geometry, Geometry):
         return segment_lungs(hu, geometry).labels  # type: ignore[arg-type]
-    return [segment_lungs(*volume).labels for volume in zip(hu, geometry, strict=True)]
+    if not lie_on_gpu(*hu):
+        return [segment_lungs(*volume).labels for volume in zip(hu, geometry, strict=True)]
+    from fastct.gpu.lungs import segment_batches
+
+    for volume in zip(hu, geometry, strict=True):
+        _check(*volume)
+    return [found.labels for found in segment_batches(list(hu), geometry, DEFAULT)]
 
 
 def segment_lungs(hu: NDArray[np.int16], geometry: Geometry, options: LungOptions = DEFAULT) -> LungMask:
@@ -102,10 +108,11 @@ def segment_lungs(hu: NDArray[np.int16], geometry: Geometry, options: LungOption
     runs far through air), `hu_floor` (the darkest voxels are not air: padding, or values that are no HU).
     Errors as for `lung_mask`.
     """
-    if hu.dtype != np.int16 or hu.shape != geometry.shape:
-        raise ArrayError(
-            "hu", f"it is {hu.dtype} {hu.shape}, wanted int16 {geometry.shape}", "Give HU and their geometry"
-        )
+    _check(hu, geometry)
+    if lie_on_gpu(hu):
+        from fastct.gpu.lungs import segment_batches
+
+        return segment_batches([hu], [geometry], options)[0]
     labels = labels_beside(hu)
     with working_beside(hu):
         upright = geometry.upright(hu)
@@ -115,7 +122,14 @@ def segment_lungs(hu: NDArray[np.int16], geometry: Geometry, options: LungOption
             part = geometry.upright(labels)[:, rows, masks.columns_of(words, upright.shape[2])]
             masks.unpack_label(found.right, RIGHT, part)
             masks.unpack_label(found.left, LEFT, part)
-        return LungMask(labels, _flags(upright, found, geometry))
+        return LungMask(labels, flags_of(_facts(upright, found), geometry))
+
+
+def _check(hu: NDArray[np.int16], geometry: Geometry) -> None:
+    if hu.dtype != np.int16 or hu.shape != geometry.shape:
+        raise ArrayError(
+            "hu", f"it is {hu.dtype} {hu.shape}, wanted int16 {geometry.shape}", "Give HU and their geometry"
+        )
 
 
 def slice_areas_mm2(lungs: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.float64]:
@@ -240,16 +254,36 @@ def _median_hu(histograms: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.
     return masks.BIN_FLOOR_HU + masks.BIN_HU * middle
 
 
-def _flags(hu: NDArray[np.int16], found: _Found | None, geometry: Geometry) -> tuple[str, ...]:
-    _, y_mm, x_mm = geometry.upright_spacing_mm()
-    areas = [masks.count(side) * (y_mm * x_mm) for side in (found.right, found.left)] if found else []
-    ml = [area.sum() * geometry.upright_spacing_mm()[0] / 1000.0 for area in areas]
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What tells whether a mask is doubtful: pixels of each slice in the right and in the left lung, the longest cut
+    between them, and the darkest of the voxels looked at."""
+
+    right: NDArray[np.int64]
+    left: NDArray[np.int64]
+    cut_mm: float
+    lowest_hu: int
+
+
+def _facts(hu: NDArray[np.int16], found: _Found | None) -> Facts:
+    lowest_hu = int(hu[:, ::FLOOR_ROWS].min())
+    if found is None:
+        none = np.zeros(len(hu), np.int64)
+        return Facts(none, none, 0.0, lowest_hu)
+    return Facts(masks.count(found.right), masks.count(found.left), found.cut_mm, lowest_hu)
+
+
+def flags_of(facts: Facts, geometry: Geometry) -> tuple[str, ...]:
+    """The words that say what is doubtful about a mask; see `segment_lungs`."""
+    z_mm, y_mm, x_mm = geometry.upright_spacing_mm()
+    areas = [side * (y_mm * x_mm) for side in (facts.right, facts.left)]
+    ml = [area.sum() * z_mm / 1000.0 for area in areas]
     checks = {
         "lung_empty": not sum(ml),
         "lung_small": 0 < sum(ml) < SMALL_ML,
         "side_small": sum(ml) > 0 and min(ml) < SMALL_SIDE * sum(ml),
-        "lung_cut": max((area[[0, -1]].max() for area in areas), default=0.0) > CUT_MM2,
-        "sides_merged": found is not None and found.cut_mm > MERGED_MM,
-        "hu_floor": not FLOOR_HU[0] <= hu[:, ::FLOOR_ROWS].min() <= FLOOR_HU[1],
+        "lung_cut": max(area[[0, -1]].max() for area in areas) > CUT_MM2,
+        "sides_merged": sum(ml) > 0 and facts.cut_mm > MERGED_MM,
+        "hu_floor": not FLOOR_HU[0] <= facts.lowest_hu <= FLOOR_HU[1],
     }
     return tuple(flag for flag, doubtful in checks.items() if doubtful)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from fastct.device import labels_beside, working_beside
 from fastct.errors import ArrayError
 from fastct.geometry import Geometry
-from fastct.kernels import masks
+from fastct.kernels import lie_on_gpu, masks
 from fastct.kernels.masks import Bits
 from fastct.sides import outside_ellipse
 
@@ -69,6 +69,11 @@ def opacity_mask(hu: NDArray[np.int16], lungs: NDArray[np.uint8], geometry: Geom
             f"they are {hu.dtype} {hu.shape} and {lungs.dtype} {lungs.shape}, the geometry {geometry.shape}",
             "Give int16 HU and uint8 lungs of the geometry's shape",
         )
+    if lie_on_gpu(hu, lungs):
+        from fastct.gpu.opacity import estimate_batch
+
+        [on_gpu] = estimate_batch([hu], [lungs], [geometry])
+        return on_gpu  # type: ignore[no-any-return]
     out: NDArray[np.uint8] = labels_beside(hu)
     with working_beside(hu):
         upright, lung = geometry.upright(hu), masks.pack_label(geometry.upright(lungs))
@@ -118,17 +123,27 @@ def _levels_hu(histograms: NDArray[np.int32], row_mm: float) -> tuple[NDArray[np
     pixels = histograms.sum(axis=1)
     below = histograms.cumsum(axis=1) < GRAVITY_SHARE * pixels[:, None]
     baseline = masks.MEAN_FLOOR_HU + masks.MEAN_BIN_HU * below.sum(axis=1)
-    sigma = GRAVITY_SMOOTH_MM / row_mm
-    weight = _smooth(pixels.astype(np.float64), sigma)
-    lift = _smooth(baseline * pixels.astype(np.float64), sigma) / np.maximum(weight, 1e-3) - peak
+    weights = gravity_weights(row_mm)
+    around = _smooth(pixels.astype(np.float64), weights)
+    lift = _smooth(baseline * pixels.astype(np.float64), weights) / np.maximum(around, 1e-3) - peak
     return np.rint(level + np.clip(lift, 0.0, most)).astype(np.int16), sick
 
 
-def _smooth(row: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """Gaussian of `sigma` pixels, zero beyond the ends."""
-    reach = min(int(4.0 * sigma + 0.5), len(row) - 1)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    return np.convolve(row, kernel / kernel.sum())[reach : reach + len(row)]
+def gravity_weights(row_mm: float) -> NDArray[np.float64]:
+    """Gaussian weights of the rows around one."""
+    sigma = GRAVITY_SMOOTH_MM / row_mm
+    reach = int(4.0 * sigma + 0.5)
+    bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    weights: NDArray[np.float64] = bell / bell.sum()
+    return weights
+
+
+def _smooth(row: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weighted sums around each place, zero beyond the ends; added in order, so that every machine finds the same."""
+    padded, sums = np.pad(row, len(weights) // 2), np.zeros(len(row))
+    for first, weight in enumerate(weights):
+        sums += weight * padded[first : first + len(row)]
+    return sums
 
 
 def _plateaus(opaque: Bits, dense: Bits, lung: Bits, spacing_mm: Spacing) -> Bits:

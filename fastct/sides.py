@@ -26,7 +26,9 @@ def find_midline(air: Bits, body: Bits, spacing_mm: Spacing) -> int:
     profile, trunk = masks.column_counts(air), masks.column_counts(body)
     columns = np.arange(len(profile))
     width = max(int(PROFILE_MM / spacing_mm[2]), 1)
-    smooth = np.convolve(profile, np.full(width, 1.0 / width))[width // 2 :][: len(columns)]
+    sums = np.pad(profile, width).cumsum()
+    ends = columns + width // 2
+    smooth = (sums[ends + width] - sums[ends]) / width  # of whole numbers, so that every machine finds the same
     off_centre = np.abs(columns - (trunk * columns).sum() / trunk.sum()) * spacing_mm[2]
     cost = smooth + smooth.max() * CENTRE_WEIGHT * off_centre / VALLEY_MM
     return int(np.where(off_centre <= VALLEY_MM + spacing_mm[2], cost, np.inf).argmin())
@@ -63,13 +65,18 @@ def cut_apart(hu: NDArray[np.int16], lung: Bits, middle: int, spacing_mm: Spacin
     spans &= smaller > SPAN_SHARE * pieces.area
     reach = int(SPLIT_MM / spacing_mm[2])
     columns = np.arange(max(middle - reach, 0), min(middle + reach + 1, hu.shape[2]))
-    drift = (np.abs(columns - middle) * spacing_mm[2] * DRIFT_HU_PER_MM).astype(np.int32)
+    drift = drift_hu(columns - middle, spacing_mm)
     parted = lung.copy()
     for piece in np.flatnonzero(spans):
         z, (y0, y1) = pieces.slice_index[piece], pieces.box[piece, :2]
         masks.cut(hu[z : z + 1], parted[z : z + 1], (int(y0), int(y1)), int(columns[0]), drift)
     cleared = masks.count(lung & ~parted)
     return parted, float(cleared.max()) * spacing_mm[1]
+
+
+def drift_hu(columns: NDArray[np.int64], spacing_mm: Spacing) -> NDArray[np.int32]:
+    """What a cut pays so many columns beside the midline."""
+    return (np.abs(columns) * spacing_mm[2] * DRIFT_HU_PER_MM).astype(np.int32)
 
 
 def walk_sides(pieces: Pieces, wanted: NDArray[np.bool_], middle: int, spacing_mm: Spacing) -> NDArray[np.int8]:

@@ -21,12 +21,12 @@ def raised_hull(lung: Bits, spacing_mm: Spacing, slices: slice = EVERY) -> Bits:
     A lesion at the wall makes the outline of its slices a chord; the chest is an arch there, which the slices
     without that lesion still show. Only `slices` are drawn.
     """
-    directions = _directions(spacing_mm)
+    directions = directions_of(spacing_mm)
     heights = masks.heights(lung, directions)
     return masks.draw_convex(_raise(heights, spacing_mm[0])[slices], directions, lung[slices])
 
 
-def _directions(spacing_mm: Spacing) -> NDArray[np.int32]:
+def directions_of(spacing_mm: Spacing) -> NDArray[np.int32]:
     """(directions, 2): what a pixel along y, and along x, adds to the height in each direction."""
     angle = (np.arange(DIRECTIONS) + 0.5) * (2 * np.pi / DIRECTIONS)
     steps_mm = np.stack([np.sin(angle) * spacing_mm[1], np.cos(angle) * spacing_mm[2]], axis=1)
@@ -37,9 +37,15 @@ def _directions(spacing_mm: Spacing) -> NDArray[np.int32]:
 def _raise(heights: NDArray[np.int64], slice_mm: float) -> NDArray[np.int64]:
     """Heights (z, directions), none below the line between any two slices on both sides of it."""
     raised = heights.copy()
-    step = max(round(STEP_MM / slice_mm), 1)
-    reach = range(step, max(int(REACH_MM / slice_mm), step) + 1, step)
+    step, most = steps_of(slice_mm)
+    reach = range(step, most + 1, step)
     for below, above in ((below, above) for below in reach for above in reach if below + above < len(heights)):
         line = (heights[: -below - above] * above + heights[below + above :] * below) // (below + above)
         np.maximum(raised[below:-above], line, out=raised[below:-above])
     return raised
+
+
+def steps_of(slice_mm: float) -> tuple[int, int]:
+    """In what steps slices below and above are looked at, and how many at most."""
+    step = max(round(STEP_MM / slice_mm), 1)
+    return step, max(int(REACH_MM / slice_mm), step)

@@ -16,7 +16,7 @@ FLOORS = (
     ("shard_layout", "archive", "shards", "codecs", "kernels", "storage", "ome"),
     ("nifti", "phantom"),
     ("sealed", "mosmed", "records", "foreground", "store", "publish", "tables"),
-    ("flags", "sides", "airways", "wall", "pleura", "lungs", "opacity", "lesions"),
+    ("flags", "sides", "airways", "wall", "pleura", "lungs", "opacity", "lesions", "gpu"),
     ("draws", "steps", "transforms", "montage", "pictures", "agreement"),
     ("shelf", "carrier", "sampling", "patches", "dataset", "adapters"),
     ("conversion", "scoring", "exporting"),

@@ -10,7 +10,7 @@ import fastct
 from fastct import device
 from fastct.errors import ArrayError, DeviceError
 from fastct.lesions import extend_lungs, lesion_fraction, lesion_profile, opacity_mask
-from fastct.lungs import lung_box, lung_mask, segment_lungs, slice_areas_mm2
+from fastct.lungs import LungOptions, lung_box, lung_mask, segment_lungs, slice_areas_mm2
 from fastct.phantom import draw_study
 
 
@@ -64,25 +64,26 @@ def test_studies_on_a_gpu_are_scored_as_on_a_cpu(stand_in, signs):
 
 
 def test_slices_of_real_size(stand_in):
-    drawn = draw_study(0, 7, category="CT-3", shape=(12, 320, 448) if stand_in else (40, 512, 512))
-    hu, geometry = drawn.hu, drawn.geometry
-    placed = device.to_gpu(hu)
-    found, expected = segment_lungs(placed, geometry), segment_lungs(hu, geometry)
-    assert_same(found.labels, expected.labels)
-    opacity = opacity_mask(hu, expected.labels, geometry)
-    assert_same(opacity_mask(placed, found.labels, geometry), opacity)
-    assert expected.labels.sum() > 10000 < 50 * opacity.sum()
+    shapes = ((12, 320, 448), (14, 384, 384)) if stand_in else ((40, 512, 512), (37, 512, 512))
+    drawn = [draw_study(0, 7 + n, category=f"CT-{3 + n}", shape=shape) for n, shape in enumerate(shapes)]
+    lungs = lung_mask([device.to_gpu(one.hu) for one in drawn], [one.geometry for one in drawn])
+    for one, found in zip(drawn, lungs, strict=True):
+        expected = lung_mask(one.hu, one.geometry)
+        assert_same(found, expected)
+        opacity = opacity_mask(one.hu, expected, one.geometry)
+        assert_same(opacity_mask(device.to_gpu(one.hu), found, one.geometry), opacity)
+        assert expected.sum() > 10000 < 50 * opacity.sum()
 
 
 @pytest.mark.real
 def test_real_volumes(stand_in, real_data):
-    volume = fastct.read_nifti(real_data / "ct" / "lctsc_000.nii.gz")
-    found, expected = (
-        segment_lungs(device.to_gpu(volume.hu), volume.geometry),
-        segment_lungs(volume.hu, volume.geometry),
-    )
-    assert_same(found.labels, expected.labels)
-    assert found.flags == expected.flags
+    volumes = [fastct.read_nifti(real_data / "ct" / f"{name}.nii.gz") for name in ("lctsc_000", "covid_P001")]
+    lungs = lung_mask([device.to_gpu(volume.hu) for volume in volumes], [volume.geometry for volume in volumes])
+    for volume, found in zip(volumes, lungs, strict=True):
+        expected = lung_mask(volume.hu, volume.geometry)
+        assert_same(found, expected)
+        opacity = opacity_mask(device.to_gpu(volume.hu), found, volume.geometry)
+        assert_same(opacity, opacity_mask(volume.hu, expected, volume.geometry))
 
 
 def test_lists_and_studies_without_lungs(stand_in):
@@ -96,17 +97,57 @@ def test_lists_and_studies_without_lungs(stand_in):
     assert not opacity_mask(device.to_gpu(empty), found[1], geometries[1]).any()
 
 
-def test_the_host_waits_for_small_tables_only(stand_in):
-    """How often: a figure that the documentation gives, and that may only fall."""
+def several():
+    """Volumes of different shapes, spacings and directions, on the CPU and on the GPU, and their geometries."""
+    drawn = [chest(3), chest(1, (-1, -1, 1)), chest(2, (-1, 1, -1))]
+    volumes = [hu[:, : 90 - 7 * number, 9 * number :] for number, (hu, _, _) in enumerate(drawn)]
+    scales = [np.diag([1 - 0.1 * number, 1, 1 + 0.2 * number, 1]) for number in range(3)]
+    geometries = [
+        fastct.Geometry(hu.shape, geometry.affine @ scale)
+        for hu, (_, _, geometry), scale in zip(volumes, drawn, scales, strict=True)
+    ]
+    return volumes, [device.to_gpu(np.ascontiguousarray(hu)) for hu in volumes], geometries
+
+
+def test_the_host_waits_once_for_a_batch(stand_in):
+    """A figure that the documentation gives."""
     if not stand_in:
         pytest.skip("only the stand-in counts")
-    hu, _, geometry = chest(3)
-    placed = device.to_gpu(hu)
+    volumes, placed, geometries = several()
     stand_in.waits.clear()
-    lungs = segment_lungs(placed, geometry).labels
-    opacity_mask(placed, lungs, geometry)
-    assert set(stand_in.waits) <= {"get", "bool"}
-    assert len(stand_in.waits) <= 50
+    stand_in.launches.clear()
+    lungs = lung_mask(placed, geometries)
+    assert stand_in.waits == ["get"]
+    assert stand_in.launches.count("walk_sides") == 1
+    opacities = opacity_mask(placed[0], lungs[0], geometries[0])
+    assert stand_in.waits == ["get"] * 2
+    for found, hu, geometry in zip(lungs, volumes, geometries, strict=True):
+        assert_same(found, segment_lungs(hu, geometry).labels)
+    assert_same(opacities, opacity_mask(volumes[0], device.to_host(lungs[0]), geometries[0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("BATCH_BYTES", 1 << 20), ("PIECES_OF_A_SLICE", 2), ("PAIRS_OF_A_SLICE", 1)]
+)
+def test_batches_and_tables_that_are_too_small(stand_in, monkeypatch, name, size):
+    monkeypatch.setattr(f"fastct.gpu.studies.{name}", size)
+    monkeypatch.setattr(f"fastct.gpu.airways.{name}", size, raising=False)
+    volumes, placed, geometries = several()
+    lungs = lung_mask(placed, geometries)
+    assert_same(
+        opacity_mask(placed[1], lungs[1], geometries[1]),
+        opacity_mask(volumes[1], device.to_host(lungs[1]), geometries[1]),
+    )
+    for found, hu, geometry in zip(lungs, volumes, geometries, strict=True):
+        assert_same(found, lung_mask(hu, geometry))
+
+
+def test_consolidation_left_out(stand_in):
+    hu, _, geometry = chest(3)
+    options = LungOptions(keep_consolidation=False)
+    found, expected = (segment_lungs(one, geometry, options) for one in (device.to_gpu(hu), hu))
+    assert_same(found.labels, expected.labels)
+    assert found.flags == expected.flags
 
 
 def test_masks_are_not_mixed_with_those_of_another_place(stand_in):

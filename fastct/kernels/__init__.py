@@ -12,14 +12,21 @@ from fastct.errors import ArrayError, DeviceError
 
 def home(module: str, *arrays: object) -> ModuleType:
     """The twin of kernel `module` that lives where the arrays lie: a CPU for NumPy, a GPU for CuPy."""
-    if all(isinstance(array, np.ndarray) for array in arrays):
+    if not lie_on_gpu(*arrays):
         return import_module(f"fastct.kernels.cpu.{module}")
+    if find_spec(f"fastct.kernels.gpu.{module}") is None:
+        raise DeviceError(f"kernel {module}", "it works on the CPU only", "Give NumPy arrays")
+    return import_module(f"fastct.kernels.gpu.{module}")
+
+
+def lie_on_gpu(*arrays: object) -> bool:
+    """Whether arrays are CuPy's, all of one GPU; or NumPy's, all of them. ArrayError if they are neither."""
+    if all(isinstance(array, np.ndarray) for array in arrays):
+        return False
     cupy = sys.modules.get("cupy")
     if cupy is not None and all(isinstance(array, cupy.ndarray) for array in arrays):
         if len({array.device.id for array in arrays}) > 1:  # type: ignore[attr-defined]
             raise ArrayError("arrays", "they lie on several GPUs", "Give arrays of one GPU at a time")
-        if find_spec(f"fastct.kernels.gpu.{module}") is None:
-            raise DeviceError(f"kernel {module}", "it works on the CPU only", "Give NumPy arrays")
-        return import_module(f"fastct.kernels.gpu.{module}")
+        return True
     places = ", ".join(sorted({type(array).__module__ + "." + type(array).__name__ for array in arrays}))
     raise ArrayError("arrays", f"they are {places}", "Give NumPy arrays only, or CuPy arrays only")

@@ -59,6 +59,9 @@ class DeviceOnCpu:
     def empty_beside(self, _, shape, dtype):
         return self.zeros_beside(_, shape, dtype)
 
+    def copy_beside(self, _, host):
+        return host.copy()
+
     def zeros_beside(self, _, shape, dtype):
         array = np.zeros(shape, dtype)
         self.taken_bytes += array.nbytes
@@ -97,6 +100,6 @@ def device_on_cpu(folder: Path):
         pytest.skip("no g++ to compile the CUDA kernels with")
     stand_in = DeviceOnCpu(folder)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("address", "empty_beside", "zeros_beside", "fetch", "launch"):
+        for name in ("address", "empty_beside", "copy_beside", "zeros_beside", "fetch", "launch"):
             patch.setattr(device, name, getattr(stand_in, name))
         yield stand_in

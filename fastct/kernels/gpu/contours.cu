@@ -1,6 +1,7 @@
 // Convex hulls of both lungs on a GPU, slice by slice, and those of their chords that face the mediastinum.
 #include "table.h"
 #include "bitrows.h"
+#include "stack.h"
 
 // Of a row of a slice: first and last column that either lung holds (-1 if none), and which lungs it holds.
 struct Extent {
@@ -166,19 +167,19 @@ struct Direction {
 
 const int64 NO_HEIGHT = -(1LL << 40);  // of an empty slice
 
-// How far each slice reaches in each direction, a thread each.
+// How far each slice reaches in each of its study's directions, a thread each.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    outline_heights(const Extent* __restrict__ extents, int slices, int rows, const Direction* __restrict__ directions,
-                    int n, int64* __restrict__ heights) {
-  const int index = thread_index();
-  if (index >= slices * n) {
+    outline_heights(const Stack* __restrict__ stack, const Extent* __restrict__ extents,
+                    const Direction* __restrict__ directions, int n, int64* __restrict__ heights) {
+  const int index = thread_index(), slice = index / n;
+  if (slice >= stack->slices) {
     return;
   }
-  const Direction own = directions[index % n];
-  const Extent* slice = extents + index / n * rows;
+  const Direction own = directions[stack->study_of[slice] * n + index % n];
+  const Extent* rows = extents + slice * stack->rows;
   int64 height = NO_HEIGHT;
-  for (int y = 0; y < rows; ++y) {
-    const Extent row = slice[y];
+  for (int y = 0; y < stack->rows; ++y) {
+    const Extent row = rows[y];
     if (row.first >= 0) {
       const int64 along = max((int64)row.first * own.x, (int64)row.last * own.x);
       height = max(height, (int64)y * own.y + along);
@@ -189,19 +190,48 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 __device__ __forceinline__ int64 floor_ratio(int64 part, int64 whole) { return part / whole - (part % whole < 0); }
 
-// The pixels of each slice that lie no higher than its height in any direction; a thread draws a row.
+// How far a study's slices below and above are looked at, and in what steps.
+struct Reach {
+  int step, most;
+};
+
+// Heights of which none lies below the line between any two slices of the study on both sides of it.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    outline_draw(const int64* __restrict__ heights, int n_rows, int rows, int words,
-                 const Direction* __restrict__ directions, int n, word* __restrict__ out) {
-  const int row = thread_index();
-  if (row >= n_rows) {
+    outline_raise(const Stack* __restrict__ stack, const int64* __restrict__ heights, int n,
+                  const Reach* __restrict__ reaches, int64* __restrict__ raised) {
+  const int index = thread_index(), slice = index / n;
+  if (slice >= stack->slices) {
     return;
   }
-  const int64* own = heights + (int64)(row / rows) * n;
-  const int y = row % rows;
-  int64 first = 0, last = words * WORD_BITS - 1;
+  const int study = stack->study_of[slice];
+  const Study own = stack->studies[study];
+  const Reach reach = reaches[study];
+  const int low = slice - own.first_slice, high = own.slices - 1 - low;
+  int64 height = heights[index];
+  for (int below = reach.step; below <= min(reach.most, low); below += reach.step) {
+    for (int above = reach.step; above <= min(reach.most, high); above += reach.step) {
+      const int64 line = heights[index - (int64)below * n] * above + heights[index + (int64)above * n] * below;
+      height = max(height, floor_ratio(line, below + above));
+    }
+  }
+  raised[index] = height;
+}
+
+// The pixels of each slice's frame that lie no higher than its height in any direction; a thread draws a row.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    outline_draw(const Stack* __restrict__ stack, const int64* __restrict__ heights,
+                 const Direction* __restrict__ directions, int n, word* __restrict__ out) {
+  const int row = thread_index(), slice = row / stack->rows, y = row % stack->rows;
+  if (slice >= stack->slices) {
+    return;
+  }
+  const int study = stack->study_of[slice];
+  const Frame frame = stack->frames[study];
+  const int64* own = heights + (int64)slice * n;
+  int64 first = frame.w * WORD_BITS, last = y < frame.y || y >= frame.y_stop ? -1 : frame.w_stop * WORD_BITS - 1;
   for (int d = 0; d < n; ++d) {
-    const int64 rest = own[d] - (int64)y * directions[d].y, step = directions[d].x;
+    const Direction direction = directions[study * n + d];
+    const int64 rest = own[d] - (int64)y * direction.y, step = direction.x;
     if (step > 0) {
       last = min(last, floor_ratio(rest, step));
     } else if (step < 0) {
@@ -210,7 +240,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
       last = -1;
     }
   }
-  for (int w = 0; w < words; ++w) {
-    out[row * words + w] = first <= last ? span_bits((int)first, (int)last, w) : 0;
+  for (int w = 0; w < stack->words; ++w) {
+    out[row * stack->words + w] = first <= last ? span_bits((int)first, (int)last, w) : 0;
   }
 }

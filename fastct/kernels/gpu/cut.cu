@@ -1,6 +1,8 @@
 // The cheapest way down through a slice on a GPU: a block for each cut, its threads side by side in a row.
 #include "table.h"
 #include "bitrows.h"
+#include "stack.h"
+#include "pieces.h"
 
 const int REACH = 2;          // pixels that a cut may move sideways from row to row
 const int STEP = 20;          // what a pixel sideways costs, in HU
@@ -39,12 +41,9 @@ __device__ __forceinline__ void clear_path(const Cut& own, int words, const sign
   }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 4)
-    cut_slices(const Cut* __restrict__ cuts, const int* __restrict__ drift, int words, int64 steps_of_a_cut,
-               signed char* __restrict__ all_steps) {
+// Cuts a slice where it is cheapest; all threads of a block work on it.
+__device__ __forceinline__ void cut_slice(const Cut& own, const int* drift, int words, signed char* steps) {
   __shared__ int costs[2][MOST_COLUMNS + 2 * REACH];
-  const Cut& own = cuts[blockIdx.x];
-  signed char* steps = all_steps + blockIdx.x * steps_of_a_cut;
   for (int i = threadIdx.x; i < own.columns + 2 * REACH; i += THREADS) {
     costs[0][i] = i < REACH || i >= own.columns + REACH ? TOO_DEAR : 0;
     costs[1][i] = TOO_DEAR;
@@ -75,5 +74,43 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
       cheapest = last[i] < last[cheapest] ? i : cheapest;
     }
     clear_path(own, words, steps, cheapest);
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
+    cut_slices(const Cut* __restrict__ cuts, const int* __restrict__ drift, int words, int64 steps_of_a_cut,
+               signed char* __restrict__ all_steps) {
+  cut_slice(cuts[blockIdx.x], drift, words, all_steps + blockIdx.x * steps_of_a_cut);
+}
+
+// Cuts pieces apart, one after another in a slice, a block a slice. `reaches` says for each study how many columns to
+// both sides of its midline a cut looks at, `drifts` what it pays there, from the farthest on the right to the left.
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
+    cut_pieces(const Volume* __restrict__ table, const Stack* __restrict__ stack, const Pieces* __restrict__ pieces,
+               const unsigned char* __restrict__ wanted, const int* __restrict__ middles,
+               const int* __restrict__ reaches, const int* __restrict__ drifts, int most_columns,
+               word* __restrict__ mask, signed char* __restrict__ all_steps) {
+  const int slice = blockIdx.x, study = stack->study_of[slice];
+  const Volume& own = table[study];
+  const Frame frame = stack->frames[study];
+  const int last = first_of(*pieces, *stack, slice + 1);
+  for (int piece = first_of(*pieces, *stack, slice); piece < last; ++piece) {
+    if (wanted[piece] == 0) {
+      continue;
+    }
+    const int64* measures = measures_of(*pieces, piece);
+    const int middle = middles[study], reach = reaches[study], first = max(middle - reach, frame.w * WORD_BITS);
+    Cut cut;
+    cut.hu = static_cast<const short*>(own.voxels) + (slice - own.first_slice) * own.strides[0];
+    cut.mask = mask + (int64)slice * stack->rows * stack->words;
+    cut.strides[0] = own.strides[1];
+    cut.strides[1] = own.strides[2];
+    cut.rows[0] = (int)measures[2];
+    cut.rows[1] = (int)measures[3];
+    cut.first_column = first;
+    cut.columns = min(middle + reach + 1, min(frame.w_stop * WORD_BITS, own.shape[2])) - first;
+    const int* drift = drifts + study * most_columns + first - (middle - reach);
+    cut_slice(cut, drift, stack->words, all_steps + (int64)slice * stack->rows * most_columns);
+    __syncthreads();
   }
 }

@@ -1,6 +1,7 @@
 // Masks as bit rows on a GPU: thresholds, labels, shapes and counts; a launch does all slices of a batch.
 #include "table.h"
 #include "bitrows.h"
+#include "stack.h"
 
 const int PIXELS_AT_ONCE = 8;      // a thread packs a byte of the mask
 const int WORDS_OF_A_THREAD = 16;  // that `count` looks at
@@ -10,19 +11,19 @@ const int COLUMN_ROWS = 63;        // what six bits can count
 struct Place {
   int byte;           // in the mask
   const void* voxel;  // the first of eight
-  int pixels;         // of the byte that lie in the volume; -1 beyond its last row
+  int pixels;         // of the byte that lie in the volume; -1 beyond its last slice
 };
 
 template <class Voxel>
-__device__ __forceinline__ Place place_in(const Volume& own, int words) {
+__device__ __forceinline__ Place place_in(const Volume& own, int rows, int words) {
   const int bytes = words * (WORD_BITS / PIXELS_AT_ONCE);
   const int unit = (int)(blockIdx.x - own.first_block) * THREADS + threadIdx.x, row = unit / bytes;
-  const int x = unit % bytes * PIXELS_AT_ONCE, y = row % own.shape[1], z = row / own.shape[1];
+  const int x = unit % bytes * PIXELS_AT_ONCE, y = row % rows, z = row / rows;
   Place place;
-  place.byte = own.first_slice * own.shape[1] * bytes + unit;
+  place.byte = own.first_slice * rows * bytes + unit;
   place.voxel = global(static_cast<const Voxel*>(own.voxels)) + z * own.strides[0] + y * own.strides[1] +
                 x * own.strides[2];
-  place.pixels = max(min(own.shape[2] - x, PIXELS_AT_ONCE), 0);
+  place.pixels = y < own.shape[1] ? max(min(own.shape[2] - x, PIXELS_AT_ONCE), 0) : 0;
   if (z >= own.shape[0]) {
     place.pixels = -1;
   }
@@ -57,10 +58,10 @@ __device__ __forceinline__ void load_pixels(const Place& place, int64 stride, Vo
 
 // Bits of where HU lie below each level; pixels that pad a row count as air. Levels are `level_bytes` apart.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pack_below(const Volume* __restrict__ table, int count, const short* __restrict__ levels, int n_levels, int words,
-               int64 level_bytes, unsigned char* __restrict__ out) {
+    pack_below(const Volume* __restrict__ table, int count, const short* __restrict__ levels, int n_levels, int rows,
+               int words, int64 level_bytes, unsigned char* __restrict__ out) {
   const Volume& own = row_of(table, count);
-  const Place place = place_in<short>(own, words);
+  const Place place = place_in<short>(own, rows, words);
   if (place.pixels < 0) {
     return;
   }
@@ -79,9 +80,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // Bits of where labels are `label`, or, for 0, anything but 0; pixels that pad a row are never set.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pack_label(const Volume* __restrict__ table, int count, int label, int words, unsigned char* __restrict__ out) {
+    pack_label(const Volume* __restrict__ table, int count, int label, int rows, int words, unsigned char* __restrict__ out) {
   const Volume& own = row_of(table, count);
-  const Place place = place_in<unsigned char>(own, words);
+  const Place place = place_in<unsigned char>(own, rows, words);
   if (place.pixels < 0) {
     return;
   }
@@ -97,10 +98,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // Writes a label into the volume where the mask is set.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    unpack_label(const Volume* __restrict__ table, int count, int label, int words,
+    unpack_label(const Volume* __restrict__ table, int count, int label, int rows, int words,
                  const unsigned char* __restrict__ mask) {
   const Volume& own = row_of(table, count);
-  const Place place = place_in<unsigned char>(own, words);
+  const Place place = place_in<unsigned char>(own, rows, words);
   if (place.pixels <= 0) {
     return;
   }
@@ -114,53 +115,56 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   }
 }
 
-// A word of a slice, or what stands for it outside: an erosion is a dilation of what is not set.
+// A word of a row, or what stands for it outside of its frame: an erosion is a dilation of what is not set.
 template <bool IS_DILATION>
-__device__ __forceinline__ word word_at(const word* row, int w, int words) {
-  const word bits = w >= 0 && w < words ? row[w] : 0;
+__device__ __forceinline__ word word_at(const word* row, int w, const Frame& frame) {
+  const word bits = w >= frame.w && w < frame.w_stop ? row[w] : 0;
   return IS_DILATION ? bits : ~bits;
 }
 
-// Each slice grown or shrunk by a shape: a row `dy` from its middle reaches half_widths[|dy|] pixels to both
-// sides, none where that is negative. Shapes of slices are `shape_step` apart (0: one for all).
+// Each slice grown or shrunk by its study's shape: a row `dy` from its middle reaches half_widths[|dy|] pixels to
+// both sides, none where that is negative. Beyond its frame is nothing, and nothing grows there.
 template <bool IS_DILATION>
-__device__ __forceinline__ void move_border(const word* __restrict__ mask, const int* __restrict__ half_widths,
-                                            int shape_rows, int shape_step, int rows, int words, int n,
+__device__ __forceinline__ void move_border(const word* __restrict__ mask, const Stack& stack,
+                                            const int* __restrict__ half_widths, int shape_rows,
                                             word* __restrict__ out) {
-  const int index = thread_index();
-  if (index >= n) {
+  const Spot spot = spot_of(stack);
+  if (spot.study < 0) {
     return;
   }
-  const int row = index / words;
-  const int w = index % words, y = row % rows;
-  const int* half_width = half_widths + row / rows * shape_step;
+  if (!spot.is_inside) {
+    out[spot.at] = 0;
+    return;
+  }
+  const int* half_width = half_widths + spot.study * shape_rows;
+  const word* row = mask + (spot.at - spot.w);
   word sum = 0;
   for (int dy = 1 - shape_rows; dy < shape_rows; ++dy) {
     const int reach = half_width[dy < 0 ? -dy : dy];
     if (reach < 0) {
       continue;
     }
-    if (y + dy < 0 || y + dy >= rows) {
+    if (spot.y + dy < spot.frame.y || spot.y + dy >= spot.frame.y_stop) {
       sum |= IS_DILATION ? 0 : ~(word)0;
       continue;
     }
-    const word* from = mask + (row + dy) * words;
-    sum |= smear(word_at<IS_DILATION>(from, w - 1, words), word_at<IS_DILATION>(from, w, words),
-                 word_at<IS_DILATION>(from, w + 1, words), reach);
+    const word* from = row + dy * stack.words;
+    sum |= smear(word_at<IS_DILATION>(from, spot.w - 1, spot.frame), word_at<IS_DILATION>(from, spot.w, spot.frame),
+                 word_at<IS_DILATION>(from, spot.w + 1, spot.frame), reach);
   }
-  out[index] = IS_DILATION ? sum : ~sum;
+  out[spot.at] = IS_DILATION ? sum : ~sum;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    dilate(const word* __restrict__ mask, const int* __restrict__ half_widths, int shape_rows, int shape_step, int rows,
-           int words, int n, word* __restrict__ out) {
-  move_border<true>(mask, half_widths, shape_rows, shape_step, rows, words, n, out);
+    dilate(const Stack* __restrict__ stack, const word* __restrict__ mask, const int* __restrict__ half_widths,
+           int shape_rows, word* __restrict__ out) {
+  move_border<true>(mask, *stack, half_widths, shape_rows, out);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    erode(const word* __restrict__ mask, const int* __restrict__ half_widths, int shape_rows, int shape_step, int rows,
-          int words, int n, word* __restrict__ out) {
-  move_border<false>(mask, half_widths, shape_rows, shape_step, rows, words, n, out);
+    erode(const Stack* __restrict__ stack, const word* __restrict__ mask, const int* __restrict__ half_widths,
+          int shape_rows, word* __restrict__ out) {
+  move_border<false>(mask, *stack, half_widths, shape_rows, out);
 }
 
 // Set pixels of each slice; a slice takes `parts` blocks.
@@ -179,15 +183,20 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   }
 }
 
-// Set pixels of each column: a thread adds up 63 rows of a word, all 64 columns at once, in six binary digits.
+// Set pixels of each study's columns: a thread adds up some rows of a word in a slice, all 64 columns at once, in
+// six binary digits. A slice takes `parts` threads a word.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    column_counts(const word* __restrict__ mask, int rows, int words, uint64* __restrict__ counts) {
-  const int index = thread_index();
-  const int first = index / words * COLUMN_ROWS, stop = min(first + COLUMN_ROWS, rows);
-  const int w = index % words;
+    column_counts(const Stack* __restrict__ stack, const word* __restrict__ mask, int parts,
+                  uint64* __restrict__ counts) {
+  const int index = thread_index(), words = stack->words, rows = stack->rows;
+  const int w = index % words, slice = index / words / parts;
+  if (slice >= stack->slices) {
+    return;
+  }
+  const int first = index / words % parts * COLUMN_ROWS, stop = min(first + COLUMN_ROWS, rows);
   word ones = 0, twos = 0, fours = 0, eights = 0, sixteens = 0, rest = 0;
   for (int row = first; row < stop; ++row) {
-    word carry = mask[row * words + w], kept;
+    word carry = mask[(slice * rows + row) * words + w], kept;
     kept = ones & carry, ones ^= carry, carry = kept;
     kept = twos & carry, twos ^= carry, carry = kept;
     kept = fours & carry, fours ^= carry, carry = kept;
@@ -195,34 +204,72 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     kept = sixteens & carry, sixteens ^= carry, carry = kept;
     rest ^= carry;
   }
+  uint64* own = counts + (int64)stack->study_of[slice] * words * WORD_BITS + w * WORD_BITS;
   for (word any = ones | twos | fours | eights | sixteens | rest; any != 0; any &= any - 1) {
     const int x = lowest_bit(any);
     const word sum = (ones >> x & 1) + 2 * (twos >> x & 1) + 4 * (fours >> x & 1) + 8 * (eights >> x & 1) +
                      16 * (sixteens >> x & 1) + 32 * (rest >> x & 1);
-    atomicAdd(counts + (w * WORD_BITS + x), (uint64)sum);
+    atomicAdd(own + x, (uint64)sum);
   }
 }
 
-// Marks the rows, and after them the words of a row, that hold a pixel in any slice.
+// Marks the rows, and after them the words of a row, that hold a pixel in any slice of a study.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    occupied(const word* __restrict__ mask, int rows, int words, int n, unsigned char* __restrict__ marks) {
-  const int index = thread_index();
-  if (index < n && mask[index] != 0) {
-    marks[index / words % rows] = 1;
-    marks[rows + index % words] = 1;
+    occupied(const Stack* __restrict__ stack, const word* __restrict__ mask, unsigned char* __restrict__ marks) {
+  const Spot spot = spot_of(*stack);
+  if (spot.is_inside && mask[spot.at] != 0) {
+    unsigned char* own = marks + spot.study * (stack->rows + stack->words);
+    own[spot.y] = 1;
+    own[stack->rows + spot.w] = 1;
   }
 }
 
-// What is set in a slice or in any before it (or after it, if `is_down`).
+// The first place that is marked, and one past the last; (0, 0) for none.
+__device__ __forceinline__ void find_ends(const unsigned char* marks, int n, int* first, int* stop) {
+  *first = *stop = 0;
+  for (int i = 0; i < n; ++i) {
+    if (marks[i] != 0) {
+      *first = *stop == 0 ? i : *first;
+      *stop = i + 1;
+    }
+  }
+}
+
+// The frames about what is marked, a thread a study.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    accumulate(const word* __restrict__ mask, int slices, int plane, int is_down, word* __restrict__ out) {
-  const int index = thread_index();
+    bounds(const Stack* __restrict__ stack, const unsigned char* __restrict__ marks, Frame* __restrict__ frames) {
+  const int study = thread_index();
+  if (study >= stack->n_studies) {
+    return;
+  }
+  const unsigned char* own = marks + study * (stack->rows + stack->words);
+  Frame found;
+  find_ends(own, stack->rows, &found.y, &found.y_stop);
+  find_ends(own + stack->rows, stack->words, &found.w, &found.w_stop);
+  frames[study] = found;
+}
+
+// What of a mask lies in the frames.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    within_frames(const Stack* __restrict__ stack, const word* __restrict__ mask, word* __restrict__ out) {
+  const Spot spot = spot_of(*stack);
+  if (spot.study >= 0) {
+    out[spot.at] = spot.is_inside ? mask[spot.at] : 0;
+  }
+}
+
+// What is set in a slice of a study or in any before it (or after it, if `is_down`); a block has words of one study.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    accumulate(const Stack* __restrict__ stack, const word* __restrict__ mask, int parts, int is_down,
+               word* __restrict__ out) {
+  const int plane = stack->rows * stack->words, index = blockIdx.x % parts * THREADS + threadIdx.x;
   if (index >= plane) {
     return;
   }
+  const Study own = stack->studies[blockIdx.x / parts];
   word sum = 0;
-  for (int k = 0; k < slices; ++k) {
-    const int at = (is_down ? slices - 1 - k : k) * plane + index;
+  for (int k = 0; k < own.slices; ++k) {
+    const int at = (own.first_slice + (is_down ? own.slices - 1 - k : k)) * plane + index;
     sum |= mask[at];
     out[at] = sum;
   }

@@ -1,41 +1,21 @@
-"""Bit-row masks on a GPU: a launch does all slices; small tables of counts come back to the host."""
+"""Bit-row masks of one study on a GPU, as the CPU's twins make them; small tables of counts come to the host."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastct import device
-from fastct.errors import ArrayError
-from fastct.kernels.gpu.pieces import (
-    count_rings,
-    counts_inside,
-    fill_holes,
-    find_pieces,
-    histograms,
-    overlaps,
-    paint,
-    reach_down,
-)
-from fastct.kernels.gpu.stacks import THREADS, WORD_BITS, check_size, over_words, volume_table
+from fastct.kernels.gpu import bitrows
+from fastct.kernels.gpu import pieces as of_stack
+from fastct.kernels.gpu.pieces import Pairs, PiecesOfStack
+from fastct.kernels.gpu.stacks import Stack, stack_of
 
-__all__ = [
-    "count_rings",
-    "counts_inside",
-    "fill_holes",
-    "find_pieces",
-    "histograms",
-    "overlaps",
-    "paint",
-    "reach_down",
-]
+if TYPE_CHECKING:
+    from fastct.kernels.masks import Pieces
 
-WORDS_OF_A_BLOCK = 16 * THREADS[0]  # that `count` goes through
-COLUMN_ROWS = 63  # that a thread of `column_counts` goes through
-SHARE_ROWS = 32  # that a thread of `share_above` goes through
-MEAN_BINS = 276
-WORD_BYTES = WORD_BITS // 8
-EXTENT_INTS, SPAN_INTS = 4, 4  # `Extent` and `Span` in contours.cu
-MOST_CUT_COLUMNS = 2048  # their costs lie in the memory that the threads of a block share
+USUAL_PIECES = 2048  # of a mask; where there are more, their table is made a second time
+USUAL_PAIRS = 32  # of a slice; likewise
 
 # A cut to be made: `Cut` in cut.cu.
 CUT = np.dtype(
@@ -52,24 +32,12 @@ CUT = np.dtype(
 
 def pack_below(hu: Any, levels: Any) -> Any:
     """As the CPU's twin."""
-    slices, rows, columns = hu.shape
-    words = -(-columns // WORD_BITS)
-    out = device.empty_beside(hu, (len(levels), slices, rows, words), np.uint64)
-    check_size(out)
-    table, blocks = volume_table(hu, words * WORD_BYTES)
-    level_bytes = np.int64(slices * rows * words * WORD_BYTES)
-    arguments = (*table, levels, np.int32(len(levels)), np.int32(words), level_bytes, out)
-    device.launch("masks", "pack_below", blocks, THREADS, arguments, beside=hu)
-    return out
+    return bitrows.pack_below(Stack([hu.shape], hu), [hu], levels)
 
 
 def pack_label(labels: Any, label: int) -> Any:
     """As the CPU's twin."""
-    slices, rows, columns = labels.shape
-    out = device.empty_beside(labels, (slices, rows, -(-columns // WORD_BITS)), np.uint64)
-    check_size(out)
-    _label("pack_label", labels, label, out)
-    return out
+    return bitrows.pack_label(Stack([labels.shape], labels), [labels], label)
 
 
 def place(bits: Any, beside: Any) -> Any:
@@ -79,157 +47,146 @@ def place(bits: Any, beside: Any) -> Any:
 
 def unpack_label(mask: Any, label: int, out: Any) -> None:
     """As the CPU's twin."""
-    _label("unpack_label", out, label, mask)
-
-
-def _label(kernel: str, labels: Any, label: int, mask: Any) -> None:
-    words = mask.shape[2]
-    table, blocks = volume_table(labels, words * WORD_BYTES)
-    arguments = (*table, np.int32(label), np.int32(words), mask)
-    device.launch("masks", kernel, blocks, THREADS, arguments, beside=labels)
+    bitrows.unpack_label(stack_of(mask), mask, label, [out])
 
 
 def dilate(mask: Any, half_width: Any) -> Any:
     """As the CPU's twin."""
-    return _border_moved("dilate", mask, half_width)
+    return bitrows.dilate(stack_of(mask), mask, half_width[None])
 
 
 def erode(mask: Any, half_width: Any) -> Any:
     """As the CPU's twin."""
-    return _border_moved("erode", mask, half_width)
-
-
-def _border_moved(kernel: str, mask: Any, half_width: Any) -> Any:
-    """A shape for all slices."""
-    _, rows, words = mask.shape
-    out = device.empty_beside(mask, mask.shape, np.uint64)
-    shape = (half_width, np.int32(len(half_width)), np.int32(0))
-    over_words("masks", kernel, mask, (mask, *shape, np.int32(rows), np.int32(words), np.int32(mask.size), out))
-    return out
+    return bitrows.erode(stack_of(mask), mask, half_width[None])
 
 
 def count(mask: Any) -> Any:
     """As the CPU's twin."""
-    slices, rows, words = mask.shape
-    counts = device.zeros_beside(mask, (slices,), np.int64)
-    parts = -(-rows * words // WORDS_OF_A_BLOCK)
-    arguments = (mask, np.int32(rows * words), np.int32(parts), counts)
-    device.launch("masks", "count", slices * parts, THREADS, arguments, beside=mask)
-    return device.to_host(counts)
+    return device.to_host(bitrows.count(stack_of(mask), mask))
 
 
 def column_counts(mask: Any) -> Any:
     """As the CPU's twin."""
-    slices, rows, words = mask.shape
-    counts = device.zeros_beside(mask, (words * WORD_BITS,), np.int64)
-    blocks = -(-(-(-slices * rows // COLUMN_ROWS) * words) // THREADS[0])
-    arguments = (mask, np.int32(slices * rows), np.int32(words), counts)
-    device.launch("masks", "column_counts", blocks, THREADS, arguments, beside=mask)
-    return device.to_host(counts)
+    return device.to_host(bitrows.column_counts(stack_of(mask), mask))[0]
 
 
 def occupied(mask: Any) -> tuple[Any, Any]:
     """As the CPU's twin."""
-    _, rows, words = mask.shape
-    marks = device.zeros_beside(mask, (rows + words,), np.uint8)
-    over_words("masks", "occupied", mask, (mask, np.int32(rows), np.int32(words), np.int32(mask.size), marks))
-    found = device.to_host(marks) > 0
-    return found[:rows], found[rows:]
+    found = device.to_host(bitrows.occupied(stack_of(mask), mask))[0] > 0
+    return found[: mask.shape[1]], found[mask.shape[1] :]
 
 
 def accumulate(mask: Any, downwards: bool) -> Any:
     """As the CPU's twin."""
-    slices, rows, words = mask.shape
-    out = device.empty_beside(mask, mask.shape, np.uint64)
-    blocks = -(-rows * words // THREADS[0])
-    arguments = (mask, np.int32(slices), np.int32(rows * words), np.int32(downwards), out)
-    device.launch("masks", "accumulate", blocks, THREADS, arguments, beside=mask)
-    return out
+    return bitrows.accumulate(stack_of(mask), mask, downwards)
+
+
+def fill_holes(mask: Any) -> Any:
+    """As the CPU's twin."""
+    return of_stack.fill_holes(stack_of(mask), mask)
+
+
+def find_pieces(mask: Any, through: bool) -> tuple[tuple[Any, PiecesOfStack], Any]:
+    """As the CPU's twin; what is kept are the mask and what the GPU knows of its pieces."""
+    stack, places = stack_of(mask), USUAL_PIECES
+    while True:
+        found = PiecesOfStack(stack, mask, places, stack.zeros((1,), np.int32), through)
+        table = device.to_host(found.measures)
+        pieces = int(table[-1, 0])
+        if pieces <= places:
+            return (mask, found), table[:pieces]
+        places = pieces
+
+
+def paint(pieces: "Pieces", chosen: Any) -> Any:
+    """As the CPU's twin."""
+    return _kept(pieces).paint(chosen)
+
+
+def counts_inside(pieces: "Pieces", others: Sequence[Any]) -> Any:
+    """As the CPU's twin."""
+    return np.stack([device.to_host(_kept(pieces).count_inside(other))[: len(pieces)] for other in others])
+
+
+def histograms(pieces: "Pieces", hu: Any) -> Any:
+    """As the CPU's twin."""
+    return device.to_host(_kept(pieces).histograms([hu]))[: len(pieces)]
+
+
+def overlaps(pieces: "Pieces") -> Any:
+    """As the CPU's twin."""
+    return _sorted_pairs(_kept(pieces), lambda places: _kept(pieces).overlaps(places))
+
+
+def count_rings(pieces: "Pieces", wanted: Any, shapes: tuple[Any, Any], other: Any) -> Any:
+    """As the CPU's twin."""
+    inner, outer = (shape[None] for shape in shapes)
+    return device.to_host(_kept(pieces).count_rings(wanted, inner, outer, other))[: len(pieces)]
+
+
+def reach_down(pieces: "Pieces", wanted: Any, half_width: Any) -> Any:
+    """As the CPU's twin."""
+    return _sorted_pairs(_kept(pieces), lambda places: _kept(pieces).reach_down(wanted, half_width[None], places))
+
+
+def _kept(pieces: "Pieces") -> PiecesOfStack:
+    _, found = pieces.parts
+    return found  # type: ignore[return-value]
+
+
+def _sorted_pairs(pieces: PiecesOfStack, find: Any) -> Any:
+    """Rows (upper piece, lower piece, pixels) in their order, from tables that are made larger until they fit."""
+    places = USUAL_PAIRS
+    while True:
+        pieces.faults = pieces.stack.zeros((1,), np.int32)
+        pairs: Pairs = find(places)
+        if not device.to_host(pieces.faults)[0]:
+            keys, pixels = (device.to_host(table).ravel() for table in (pairs.keys, pairs.pixels))
+            used = np.flatnonzero(keys)
+            used = used[np.argsort(keys[used])]
+            upper, lower = np.divmod(keys[used].astype(np.int64) - 1, 1 << 32)
+            return np.stack([upper, lower, pixels[used].astype(np.int64)], axis=1)
+        places *= 8
 
 
 def hull(right: Any, left: Any) -> tuple[Any, Any]:
     """As the CPU's twin."""
-    slices, rows, words = right.shape
-    inside, chords = (device.empty_beside(right, right.shape, np.uint64) for _ in range(2))
-    extents = _extents(right, left)
-    spans = device.empty_beside(right, (slices * rows, SPAN_INTS), np.int32)
-    chains = device.empty_beside(right, (2 * slices, rows), np.int32)
-    ends = device.empty_beside(right, (slices, 2), np.int32)
-    size = (np.int32(rows), np.int32(words))
-    drawn = (extents, right, np.int32(slices), *size, chains, spans, ends)
-    device.launch("contours", "hull_sides", -(-2 * slices // THREADS[0]), THREADS, drawn, beside=right)
-    over_words("contours", "hull_draw", right, (spans, ends, right, *size, np.int32(right.size), inside, chords))
-    return inside, chords
-
-
-def _extents(right: Any, left: Any) -> Any:
-    """First and last pixel of each row of either mask, and which of them it holds: `Extent` in contours.cu."""
-    slices, rows, words = right.shape
-    extents = device.empty_beside(right, (slices * rows, EXTENT_INTS), np.int32)
-    arguments = (right, left, np.int32(words), np.int32(slices * rows), extents)
-    device.launch("contours", "hull_extents", -(-slices * rows // THREADS[0]), THREADS, arguments, beside=right)
-    return extents
+    return bitrows.hull(stack_of(right), right, left)
 
 
 def heights(mask: Any, directions: Any) -> Any:
     """As the CPU's twin."""
-    slices, rows, _ = mask.shape
-    found = device.empty_beside(mask, (slices, len(directions)), np.int64)
-    sizes = (np.int32(slices), np.int32(rows), directions, np.int32(len(directions)))
-    blocks = -(-slices * len(directions) // THREADS[0])
-    device.launch("contours", "outline_heights", blocks, THREADS, (_extents(mask, mask), *sizes, found), beside=mask)
-    return device.to_host(found)
+    return device.to_host(bitrows.heights(stack_of(mask), mask, directions[None]))
 
 
 def draw_convex(heights: Any, directions: Any, mask: Any) -> Any:
     """As the CPU's twin."""
-    slices, rows, words = mask.shape
-    out = device.empty_beside(mask, mask.shape, np.uint64)
-    sizes = map(np.int32, (slices * rows, rows, words))
-    arguments = (heights, *sizes, directions, np.int32(len(directions)), out)
-    device.launch("contours", "outline_draw", -(-slices * rows // THREADS[0]), THREADS, arguments, beside=mask)
-    return out
+    return bitrows.draw_convex(stack_of(mask), heights, directions[None])
 
 
 def cut(hu: Any, mask: Any, rows: tuple[int, int], first_column: int, drift: Any) -> None:
     """As the CPU's twin."""
     columns, height = len(drift), rows[1] - rows[0]
-    if columns > MOST_CUT_COLUMNS:
-        finding = f"the cut looks at {columns} columns, more than {MOST_CUT_COLUMNS}"
-        raise ArrayError("hu", finding, "Score volumes with pixels this small on the CPU")
+    bitrows.check_cut(columns)
     own = np.zeros(1, CUT)
     own["hu"], own["mask"] = device.address(hu), device.address(mask)
     own["strides"] = [stride // hu.itemsize for stride in hu.strides[1:]]
     own["rows"], own["first_column"], own["columns"] = rows, first_column, columns
     steps = device.empty_beside(mask, (height, columns), np.int8)
-    arguments = (own.view(np.uint8), drift, np.int32(mask.shape[2]), np.int64(height * columns), steps)
-    device.launch("cut", "cut_slices", 1, THREADS, arguments, beside=mask)
+    stack = stack_of(mask)
+    stack.launch("cut", "cut_slices", 1, own.view(np.uint8), drift, mask.shape[2], np.int64(height * columns), steps)
 
 
 def mean_histograms(hu: Any, mask: Any, reach: tuple[int, int]) -> Any:
     """As the CPU's twin."""
-    counts = device.zeros_beside(mask, (mask.shape[1], MEAN_BINS), np.int32)
-    table, blocks = volume_table(hu, mask.shape[2] * WORD_BYTES)
-    arguments = (*table, mask, np.int32(mask.shape[2]), *map(np.int32, reach), counts)
-    device.launch("windows", "means_histograms", blocks, THREADS, arguments, beside=mask)
-    return device.to_host(counts)
+    return device.to_host(bitrows.mean_histograms(stack_of(mask), [hu], mask, np.array([reach], np.int32)))[0]
 
 
 def means_above(hu: Any, mask: Any, reach: tuple[int, int], levels: Any) -> Any:
     """As the CPU's twin."""
-    out = device.empty_beside(mask, (len(levels), *mask.shape), np.uint64)
-    table, blocks = volume_table(hu, mask.shape[2] * WORD_BYTES)
-    sizes = (np.int32(mask.shape[2]), *map(np.int32, reach))
-    arguments = (*table, mask, *sizes, levels, np.int32(len(levels)), np.int64(mask.nbytes), out)
-    device.launch("windows", "means_above", blocks, THREADS, arguments, beside=mask)
-    return out
+    return bitrows.means_above(stack_of(mask), [hu], mask, np.array([reach], np.int32), levels[None])
 
 
 def share(part: Any, whole: Any, tenths: int, reach: tuple[int, int]) -> Any:
     """As the CPU's twin."""
-    slices, rows, words = part.shape
-    out = device.empty_beside(part, part.shape, np.uint64)
-    blocks = -(-slices * -(-rows // SHARE_ROWS) * words * WORD_BYTES // THREADS[0])
-    arguments = (part, whole, *map(np.int32, (*part.shape, tenths, *reach)), out)
-    device.launch("windows", "share_above", blocks, THREADS, arguments, beside=part)
-    return out
+    return bitrows.share_above(stack_of(part), part, whole, tenths, np.array([reach], np.int32))

@@ -1,9 +1,9 @@
 // Connected pieces of bit rows on a GPU: labels for all runs of a stack of slices, holes, measures and counts.
 #include "table.h"
 #include "bitrows.h"
+#include "stack.h"
 #include "pieces.h"
 
-const int MEASURES = 7;  // of a piece: first slice, area, y0, y1, x0, x1, sum of twice the x of its pixels
 const int64 FAR_AWAY = 0x7fffffff;
 const int BINS = 128, BIN_FLOOR_HU = -1024, BIN_SHIFT = 3, BORDER = 2;  // histograms(), as in src_ext/pieces.h
 
@@ -38,25 +38,25 @@ __device__ __forceinline__ void join_words(const Runs& runs, int at, int other, 
 
 // Joins the runs of each word with those that they touch in rows before: in the slice by their sides, or, if
 // `is_through`, in it and in the slice below by sides, edges and corners.
-extern "C" __global__ void __launch_bounds__(THREADS)
-    pieces_join(const word* __restrict__ mask, int rows, int words, int n, int is_through, int* labels) {
-  const int at = thread_index();
-  if (at >= n || mask[at] == 0) {
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
+    pieces_join(const Stack* __restrict__ stack, const word* __restrict__ mask, int is_through, int* labels) {
+  const Spot spot = spot_of(*stack);
+  if (spot.study < 0 || mask[spot.at] == 0) {
     return;
   }
+  const int rows = stack->rows, words = stack->words;
   const Runs runs = {mask, labels, rows, words};
-  const int w = at % words, y = at / words % rows;
-  if (y > 0) {
+  if (spot.y > 0) {
     for (int shift = -is_through; shift <= is_through; ++shift) {
-      join_words(runs, at, at - words, w, shift);
+      join_words(runs, spot.at, spot.at - words, spot.w, shift);
     }
   }
-  if (is_through == 0 || at < rows * words) {
+  if (is_through == 0 || spot.slice == stack->studies[spot.study].first_slice) {
     return;
   }
-  for (int dy = y > 0 ? -1 : 0; dy <= 1 && y + dy < rows; ++dy) {
+  for (int dy = spot.y > 0 ? -1 : 0; dy <= 1 && spot.y + dy < rows; ++dy) {
     for (int shift = -1; shift <= 1; ++shift) {
-      join_words(runs, at, at + (dy - rows) * words, w, shift);
+      join_words(runs, spot.at, spot.at + (dy - rows) * words, spot.w, shift);
     }
   }
 }
@@ -115,51 +115,58 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 }
 
 // Gives every run its piece's number, and adds it to the piece's measures, if there is a place for them.
-extern "C" __global__ void __launch_bounds__(THREADS)
-    pieces_measure(const word* __restrict__ mask, int rows, int words, int n, int* labels, int places,
-                   int64* __restrict__ table) {
-  const int at = thread_index();
-  if (at >= n) {
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
+    pieces_measure(const Stack* __restrict__ stack, const Pieces* __restrict__ table, int* __restrict__ faults) {
+  const Spot spot = spot_of(*stack);
+  if (spot.study < 0) {
     return;
   }
-  const int w = at % words;
-  const int64 y = at / words % rows;
-  for (word starts = run_starts(mask, at, w); starts != 0; starts &= starts - 1) {
-    const int bit = lowest_bit(starts), slot = slot_at(at, bit);
-    int label = labels[slot];
+  const Pieces pieces = *table;
+  for (word starts = run_starts(pieces.mask, spot.at, spot.w); starts != 0; starts &= starts - 1) {
+    const int bit = lowest_bit(starts), slot = slot_at(spot.at, bit);
+    int label = pieces.labels[slot];
     if (label >= 0) {
-      label = labels[label];
-      labels[slot] = label;
+      label = pieces.labels[label];
+      pieces.labels[slot] = label;
     }
-    if (~label >= places) {
+    if (~label >= pieces.places) {
+      faults[spot.study] = 1;
       continue;
     }
-    const int64 from = w * WORD_BITS + bit, to = walk_on(mask, at, w, words, bit);
-    int64* measures = table + (int64)~label * MEASURES;
-    atomicMin(measures, (int64)(at / words / rows));
+    const int64 from = spot.w * WORD_BITS + bit, to = walk_on(pieces.mask, spot.at, spot.w, stack->words, bit);
+    int64* measures = const_cast<int64*>(measures_of(pieces, ~label));
+    atomicMin(measures, (int64)spot.slice);
     atomicAdd(reinterpret_cast<uint64*>(measures + 1), (uint64)(to - from));
-    atomicMin(measures + 2, y);
-    atomicMax(measures + 3, y + 1);
+    atomicMin(measures + 2, (int64)spot.y);
+    atomicMax(measures + 3, (int64)spot.y + 1);
     atomicMin(measures + 4, from);
     atomicMax(measures + 5, to);
     atomicAdd(reinterpret_cast<uint64*>(measures + 6), (uint64)((to - from) * (to + from - 1)));
   }
 }
 
+// What a mask leaves of its frame.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    holes_gaps(const Stack* __restrict__ stack, const word* __restrict__ mask, word* __restrict__ gaps) {
+  const Spot spot = spot_of(*stack);
+  if (spot.study >= 0) {
+    gaps[spot.at] = spot.is_inside ? ~mask[spot.at] : 0;
+  }
+}
+
 // Of runs that are gaps between pixels: those that reach the frame put their piece outside, marked by -1.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    holes_mark(const word* __restrict__ gaps, int rows, int words, int n, int* labels) {
-  const int at = thread_index();
-  if (at >= n) {
+    holes_mark(const Stack* __restrict__ stack, const word* __restrict__ gaps, int* labels) {
+  const Spot spot = spot_of(*stack);
+  if (!spot.is_inside) {
     return;
   }
-  const int w = at % words, y = at / words % rows;
-  word reaching = gaps[at];
-  if (y > 0 && y < rows - 1) {
-    reaching &= (w == 0 ? (word)1 : 0) | (w == words - 1 ? (word)1 << 63 : 0);
+  word reaching = gaps[spot.at];
+  if (spot.y > spot.frame.y && spot.y < spot.frame.y_stop - 1) {
+    reaching &= (spot.w == spot.frame.w ? (word)1 : 0) | (spot.w == spot.frame.w_stop - 1 ? (word)1 << 63 : 0);
   }
   for_parts(reaching, [&](word part) {
-    const int root = labels[slot_of(gaps, at, w, lowest_bit(part))];
+    const int root = labels[slot_of(gaps, spot.at, spot.w, lowest_bit(part))];
     if (root >= 0) {
       labels[root] = -1;
     }
@@ -168,60 +175,66 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // The mask with all gaps that are not outside.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    holes_fill(const word* __restrict__ gaps, int words, int n, const int* __restrict__ labels,
+    holes_fill(const Stack* __restrict__ stack, const word* __restrict__ gaps, const int* __restrict__ labels,
                word* __restrict__ out) {
-  const int at = thread_index();
-  if (at >= n) {
+  const Spot spot = spot_of(*stack);
+  if (spot.study < 0) {
     return;
   }
   word outside = 0;
-  for_parts(gaps[at], [&](word part) {
-    const int root = labels[slot_of(gaps, at, at % words, lowest_bit(part))];
+  for_parts(gaps[spot.at], [&](word part) {
+    const int root = labels[slot_of(gaps, spot.at, spot.w, lowest_bit(part))];
     outside |= root < 0 || labels[root] < 0 ? part : 0;
   });
-  out[at] = ~outside;
+  out[spot.at] = spot.is_inside ? ~outside : 0;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pieces_paint(const word* __restrict__ mask, int words, int n, const int* __restrict__ labels,
+    pieces_paint(const Stack* __restrict__ stack, const Pieces* __restrict__ pieces,
                  const unsigned char* __restrict__ chosen, word* __restrict__ out) {
-  const int at = thread_index();
-  if (at >= n) {
+  const Spot spot = spot_of(*stack);
+  if (spot.study < 0) {
     return;
   }
   word painted = 0;
-  for_parts(mask[at], [&](word part) {
-    const int label = labels[slot_of(mask, at, at % words, lowest_bit(part))];
-    painted |= chosen[~label] != 0 ? part : 0;
+  for_parts(pieces->mask[spot.at], [&](word part) {
+    const int piece = piece_at(*pieces, spot.at, spot.w, part);
+    painted |= piece < pieces->places && chosen[piece] != 0 ? part : 0;
   });
-  out[at] = painted;
+  out[spot.at] = painted;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pieces_count_inside(const word* __restrict__ mask, int words, int n, const int* __restrict__ labels,
+    pieces_count_inside(const Stack* __restrict__ stack, const Pieces* __restrict__ pieces,
                         const word* __restrict__ other, uint64* __restrict__ counts) {
-  const int at = thread_index();
-  if (at >= n || (mask[at] & other[at]) == 0) {
+  const Spot spot = spot_of(*stack);
+  if (spot.study < 0 || (pieces->mask[spot.at] & other[spot.at]) == 0) {
     return;
   }
-  for_parts(mask[at], [&](word part) {
-    const int inside = __popcll(part & other[at]);
+  for_parts(pieces->mask[spot.at], [&](word part) {
+    const int inside = __popcll(part & other[spot.at]);
     if (inside != 0) {
-      const int label = labels[slot_of(mask, at, at % words, lowest_bit(part))];
-      atomicAdd(counts + ~label, (uint64)inside);
+      const int piece = piece_at(*pieces, spot.at, spot.w, part);
+      if (piece < pieces->places) {
+        atomicAdd(counts + piece, (uint64)inside);
+      }
     }
   });
 }
 
-// HU histograms of pieces, of every other row and pixel, without the ends of runs, which hold partial volume.
+// HU histograms of pieces, of every other row of the frame and pixel, without the ends of runs, which hold partial
+// volume.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pieces_histograms(const Volume* __restrict__ table, int count, const word* __restrict__ mask, int words,
-                      const int* __restrict__ labels, int* __restrict__ counts) {
+    pieces_histograms(const Volume* __restrict__ table, int count, const Stack* __restrict__ stack,
+                      const Pieces* __restrict__ pieces, int* __restrict__ counts) {
   const Volume& own = row_of(table, count);
+  const int words = stack->words, rows = stack->rows;
   const int unit = (int)(blockIdx.x - own.first_block) * THREADS + threadIdx.x, row = unit / words;
-  const int w = unit % words, y = row % own.shape[1], z = row / own.shape[1];
-  const int at = own.first_slice * own.shape[1] * words + unit;
-  if (z >= own.shape[0] || y % 2 != 0 || mask[at] == 0) {
+  const int w = unit % words, y = row % rows, z = row / rows;
+  const int at = own.first_slice * rows * words + unit;
+  const word* mask = pieces->mask;
+  if (z >= own.shape[0] || y >= own.shape[1] || mask[at] == 0 ||
+      (y - stack->frames[stack->study_of[own.first_slice]].y) % 2 != 0) {
     return;
   }
   const short* voxels = global(static_cast<const short*>(own.voxels)) + z * own.strides[0] + y * own.strides[1];
@@ -232,12 +245,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const int from = first_w * WORD_BITS + start, to = walk_on(mask, at, w, words, bit);
     const int border = min(BORDER, (to - from - 1) / 2);
     const int last = min(min(to - border, own.shape[2]), w * WORD_BITS + bit + __popcll(part));
-    int* bins = counts + (int64)~labels[slot_at(first, start)] * BINS;
+    const int piece = ~pieces->labels[slot_at(first, start)];
     int x = max(from + border, w * WORD_BITS + bit);
     x += (x - from - border) % 2;
-    for (; x < last; x += 2) {
+    for (; x < last && piece < pieces->places; x += 2) {
       const int bin = (voxels[x * own.strides[2]] - BIN_FLOOR_HU) >> BIN_SHIFT;
-      atomicAdd(bins + max(0, min(bin, BINS - 1)), 1);
+      atomicAdd(counts + (int64)piece * BINS + max(0, min(bin, BINS - 1)), 1);
     }
   });
 }

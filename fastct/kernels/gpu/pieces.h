@@ -87,3 +87,46 @@ __device__ __forceinline__ void join_sets(int* labels, int one, int other) {
     one = found;  // someone else has joined it elsewhere meanwhile
   }
 }
+
+const int MEASURES = 7;  // of a piece: first slice, area, y0, y1, x0, x1, sum of twice the x of its pixels
+
+// The pieces of a stack's mask, numbered in the order of their first runs: those of a study, and where they are
+// pieces of slices those of a slice, follow one another. kernels/gpu/pieces.py writes the same fields in the same order.
+struct Pieces {
+  const word* mask;
+  int* labels;            // of each slot that a run starts in: the complement of its piece's number
+  const int64* measures;  // MEASURES for each piece; after all places, how many pieces there are
+  const int* ends;        // for each row of the stack, how many pieces begin in it or before it
+  int places, unused;     // for pieces: what finds no place is lost, and its study marked as faulty
+};
+static_assert(sizeof(Pieces) == 40, "kernels/gpu/pieces.py counts on this");
+
+__device__ __forceinline__ int count_of(const Pieces& pieces) {
+  const int64 found = pieces.measures[(int64)pieces.places * MEASURES];
+  return found < pieces.places ? (int)found : pieces.places;
+}
+
+// The first piece of a slice; those of the slice end where those of the next one begin.
+__device__ __forceinline__ int first_of(const Pieces& pieces, const Stack& stack, int slice) {
+  return slice == 0 ? 0 : min(pieces.ends[slice * stack.rows - 1], pieces.places);
+}
+
+__device__ __forceinline__ const int64* measures_of(const Pieces& pieces, int piece) {
+  return pieces.measures + (int64)piece * MEASURES;
+}
+
+__device__ __forceinline__ int study_of(const Pieces& pieces, const Stack& stack, int piece) {
+  return stack.study_of[measures_of(pieces, piece)[0]];
+}
+
+// The number of the piece that a part of a word is of; one without a place has a number beyond them.
+__device__ __forceinline__ int piece_at(const Pieces& pieces, int at, int w, word part) {
+  return ~pieces.labels[slot_of(pieces.mask, at, w, lowest_bit(part))];
+}
+
+// Column of a piece's centre of mass, counted from the first one of its study's frame.
+__device__ __forceinline__ double centre_of(const Pieces& pieces, const Stack& stack, int piece) {
+  const int64* measures = measures_of(pieces, piece);
+  const int64 first = stack.frames[stack.study_of[measures[0]]].w * WORD_BITS;
+  return (double)(measures[6] - 2 * first * measures[1]) / (2.0 * (double)measures[1]);
+}

@@ -1,6 +1,7 @@
 // Box windows over masked slices on a GPU, in whole numbers: mean HU against a level, one mask's share of another.
 #include "table.h"
 #include "bitrows.h"
+#include "stack.h"
 
 const int PIXELS_AT_ONCE = 8;             // a thread's byte of a mask
 const int MOST_REACH = 2;                 // of a mean's window
@@ -18,12 +19,17 @@ struct Bytes {
   bool is_inside;
 };
 
-__device__ __forceinline__ Bytes bytes_in(const Volume& own, int study, int words) {
-  const int bytes = words * (WORD_BITS / PIXELS_AT_ONCE);
+__device__ __forceinline__ Bytes bytes_in(const Volume& own, int study, const Stack& stack) {
+  const int bytes = stack.words * (WORD_BITS / PIXELS_AT_ONCE);
   const int unit = (int)(blockIdx.x - own.first_block) * THREADS + threadIdx.x, row = unit / bytes;
-  const int z = row / own.shape[1], y = row % own.shape[1];
-  return {study, z, y, unit % bytes * PIXELS_AT_ONCE, own.first_slice * own.shape[1] * bytes + unit, z < own.shape[0]};
+  const int z = row / stack.rows, y = row % stack.rows;
+  return {study, z, y, unit % bytes * PIXELS_AT_ONCE, own.first_slice * stack.rows * bytes + unit, z < own.shape[0]};
 }
+
+// Pixels that a study's window reaches to each side.
+struct Reach {
+  int y, x;
+};
 
 // Twelve bits of a mask's row: those of a byte, and two to both sides.
 __device__ __forceinline__ unsigned twelve_bits(const unsigned char* mask, int at, int x, int columns) {
@@ -34,7 +40,7 @@ __device__ __forceinline__ unsigned twelve_bits(const unsigned char* mask, int a
 // For each of eight pixels, over the mask's pixels in its window: the sum of HU above AIR_HU, and, from bit 16 on,
 // how many there are.
 __device__ __forceinline__ void window_sums(const Volume& own, const unsigned char* mask, int words, const Bytes& place,
-                                            int reach_y, int reach_x, int* sums) {
+                                            const Reach& reach, int* sums) {
   const int columns = words * WORD_BITS, bytes = columns / PIXELS_AT_ONCE;
   const short* slice = global(static_cast<const short*>(own.voxels)) + place.z * own.strides[0];
   int of_columns[COLUMNS];
@@ -42,7 +48,7 @@ __device__ __forceinline__ void window_sums(const Volume& own, const unsigned ch
   for (int i = 0; i < COLUMNS; ++i) {
     of_columns[i] = 0;
   }
-  for (int y = max(place.y - reach_y, 0); y <= min(place.y + reach_y, own.shape[1] - 1); ++y) {
+  for (int y = max(place.y - reach.y, 0); y <= min(place.y + reach.y, own.shape[1] - 1); ++y) {
     const unsigned bits = twelve_bits(mask, place.at + (y - place.y) * bytes, place.x, columns);
     if (bits == 0) {
       continue;
@@ -62,25 +68,25 @@ __device__ __forceinline__ void window_sums(const Volume& own, const unsigned ch
     sums[i] = of_columns[i + MOST_REACH];
 #pragma unroll
     for (int aside = 1; aside <= MOST_REACH; ++aside) {
-      sums[i] += aside <= reach_x ? of_columns[i + MOST_REACH - aside] + of_columns[i + MOST_REACH + aside] : 0;
+      sums[i] += aside <= reach.x ? of_columns[i + MOST_REACH - aside] + of_columns[i + MOST_REACH + aside] : 0;
     }
   }
 }
 
 // Bits of where the window mean exceeds levels, of each study and level one a row; a mask a level, level_bytes apart.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    means_above(const Volume* __restrict__ table, int count, const unsigned char* __restrict__ mask, int words,
-                int reach_y, int reach_x, const short* __restrict__ levels, int n_levels, int64 level_bytes,
-                unsigned char* __restrict__ out) {
-  const Volume& own = row_of(table, count);
-  const Bytes place = bytes_in(own, (int)(&own - table), words);
+    means_above(const Volume* __restrict__ table, const Stack* __restrict__ stack,
+                const unsigned char* __restrict__ mask, const Reach* __restrict__ reaches,
+                const short* __restrict__ levels, int n_levels, int64 level_bytes, unsigned char* __restrict__ out) {
+  const Volume& own = row_of(table, stack->n_studies);
+  const Bytes place = bytes_in(own, (int)(&own - table), *stack);
   if (!place.is_inside) {
     return;
   }
   int sums[PIXELS_AT_ONCE];
-  window_sums(own, mask, words, place, reach_y, reach_x, sums);
+  window_sums(own, mask, stack->words, place, reaches[place.study], sums);
   for (int n = 0; n < n_levels; ++n) {
-    const int level = (short)(levels[(place.study * n_levels + n) * own.shape[1] + place.y] - AIR_HU);
+    const int level = (short)(levels[(place.study * n_levels + n) * stack->rows + place.y] - AIR_HU);
     unsigned bits = 0;
 #pragma unroll
     for (int i = 0; i < PIXELS_AT_ONCE; ++i) {
@@ -91,18 +97,20 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   }
 }
 
-// Histograms of the window means of the mask's own pixels, of every other row and pixel, for each row of each study.
+// Histograms of the window means of the mask's own pixels, of every other row of the frame and pixel, for each row of
+// each study.
 extern "C" __global__ void __launch_bounds__(THREADS, 3)
-    means_histograms(const Volume* __restrict__ table, int count, const unsigned char* __restrict__ mask, int words,
-                     int reach_y, int reach_x, int* __restrict__ counts) {
-  const Volume& own = row_of(table, count);
-  const Bytes place = bytes_in(own, (int)(&own - table), words);
-  if (!place.is_inside || place.y % 2 != 0 || (mask[place.at] & 0x55) == 0) {
+    means_histograms(const Volume* __restrict__ table, const Stack* __restrict__ stack,
+                     const unsigned char* __restrict__ mask, const Reach* __restrict__ reaches,
+                     int* __restrict__ counts) {
+  const Volume& own = row_of(table, stack->n_studies);
+  const Bytes place = bytes_in(own, (int)(&own - table), *stack);
+  if (!place.is_inside || (place.y - stack->frames[place.study].y) % 2 != 0 || (mask[place.at] & 0x55) == 0) {
     return;
   }
   int sums[PIXELS_AT_ONCE];
-  window_sums(own, mask, words, place, reach_y, reach_x, sums);
-  int* bins = counts + ((int64)place.study * own.shape[1] + place.y) * MEAN_BINS;
+  window_sums(own, mask, stack->words, place, reaches[place.study], sums);
+  int* bins = counts + ((int64)place.study * stack->rows + place.y) * MEAN_BINS;
 #pragma unroll
   for (int i = 0; i < PIXELS_AT_ONCE; i += 2) {
     if ((mask[place.at] >> i & 1) != 0) {
@@ -140,25 +148,32 @@ __device__ __forceinline__ void add_row(const word* row, int words, int x, int r
   }
 }
 
+// Rows of a study: all of a slice, its first one, and one past its last.
+struct Rows {
+  int of_slice, first, stop;
+};
+
 // The same for a row and its neighbours in the slices below and above.
-__device__ __forceinline__ void add_rows(const word* mask, int row, int n_rows, int rows, int words, int x,
-                                         int reach, int sign, int* sums) {
+__device__ __forceinline__ void add_rows(const word* mask, int row, const Rows& rows, int words, int x, int reach,
+                                         int sign, int* sums) {
   add_row(mask + row * words, words, x, reach, sign * CENTRE, sums);
-  if (row >= rows) {
-    add_row(mask + (row - rows) * words, words, x, reach, sign, sums);
+  if (row - rows.of_slice >= rows.first) {
+    add_row(mask + (row - rows.of_slice) * words, words, x, reach, sign, sums);
   }
-  if (row + rows < n_rows) {
-    add_row(mask + (row + rows) * words, words, x, reach, sign, sums);
+  if (row + rows.of_slice < rows.stop) {
+    add_row(mask + (row + rows.of_slice) * words, words, x, reach, sign, sums);
   }
 }
 
-// Where part fills more than tenths / 10 of the whole in a window; a thread goes down through some rows of a byte.
+// Where part fills more than tenths / 10 of the whole in its study's window; a thread goes down through some rows of a
+// byte.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    share_above(const word* __restrict__ part, const word* __restrict__ whole, int slices, int rows, int words,
-                int tenths, int reach_y, int reach_x, unsigned char* __restrict__ out) {
-  const int bytes = words * (WORD_BITS / PIXELS_AT_ONCE), parts = (rows + ROWS_OF_A_THREAD - 1) / ROWS_OF_A_THREAD;
-  const int index = thread_index(), z = index / bytes / parts, first_row = z * rows, n_rows = slices * rows;
-  if (z >= slices) {
+    share_above(const Stack* __restrict__ stack, const word* __restrict__ part, const word* __restrict__ whole,
+                int tenths, const Reach* __restrict__ reaches, unsigned char* __restrict__ out) {
+  const int rows = stack->rows, words = stack->words, bytes = words * (WORD_BITS / PIXELS_AT_ONCE);
+  const int parts = (rows + ROWS_OF_A_THREAD - 1) / ROWS_OF_A_THREAD;
+  const int index = thread_index(), slice = index / bytes / parts, first_row = slice * rows;
+  if (slice >= stack->slices) {
     return;
   }
   const int byte = index % bytes, x = byte * PIXELS_AT_ONCE;
@@ -172,14 +187,17 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   if (any == 0) {
     return;
   }
+  const int study = stack->study_of[slice], first_slice = stack->studies[study].first_slice;
+  const Rows of_study = {rows, first_slice * rows, (first_slice + stack->studies[study].slices) * rows};
+  const Reach reach = reaches[study];
   int of_part[PIXELS_AT_ONCE] = {0, 0, 0, 0, 0, 0, 0, 0}, of_whole[PIXELS_AT_ONCE] = {0, 0, 0, 0, 0, 0, 0, 0};
 #pragma unroll 1
-  for (int y = first - reach_y; y < stop + reach_y; ++y) {  // the row that enters the window
+  for (int y = first - reach.y; y < stop + reach.y; ++y) {  // the row that enters the window
     if (y >= 0 && y < rows) {
-      add_rows(part, first_row + y, n_rows, rows, words, x, reach_x, 1, of_part);
-      add_rows(whole, first_row + y, n_rows, rows, words, x, reach_x, 1, of_whole);
+      add_rows(part, first_row + y, of_study, words, x, reach.x, 1, of_part);
+      add_rows(whole, first_row + y, of_study, words, x, reach.x, 1, of_whole);
     }
-    const int middle = y - reach_y, leaving = middle - reach_y;
+    const int middle = y - reach.y, leaving = middle - reach.y;
     if (middle < first) {
       continue;
     }
@@ -191,8 +209,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const int at = (first_row + middle) * bytes + byte;
     out[at] = (unsigned char)(bits & within[at]);
     if (leaving >= 0) {
-      add_rows(part, first_row + leaving, n_rows, rows, words, x, reach_x, -1, of_part);
-      add_rows(whole, first_row + leaving, n_rows, rows, words, x, reach_x, -1, of_whole);
+      add_rows(part, first_row + leaving, of_study, words, x, reach.x, -1, of_part);
+      add_rows(whole, first_row + leaving, of_study, words, x, reach.x, -1, of_whole);
     }
   }
 }
