@@ -1,6 +1,6 @@
 """Disease at the pleura, for a batch on a GPU: what thresholds lose of sick lungs."""
 
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,25 @@ from fastct.gpu.sides import find_centres, outside, outside_ellipse, right_of
 from fastct.gpu.studies import Spacing, Studies
 from fastct.kernels.gpu import bitrows
 from fastct.kernels.gpu.pieces import PiecesOfStack, fill_holes
-from fastct.kernels.gpu.stacks import THREADS
+from fastct.kernels.gpu.stacks import THREADS, WORD_BITS, Stack
 
 Lungs = tuple[Any, Any]  # right, left
+
+
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """How near to the midline lesions are looked for in each study: tables of distances in pixels.
+
+    Parameters
+    ----------
+    bridges, aside : as `fastct.gpu.sides.outside` takes them; see `fastct.pleura.Limits`.
+    bases : discs by which bases are closed; None where they are not.
+    """
+
+    bridges: Any
+    aside: Any
+    bases: Any = None
+
 
 DIAMOND = np.array([2, 1, 0], np.int32)
 PLUS = np.ones(2, np.int32)
@@ -27,16 +43,20 @@ def draw_in_lesions(studies: Studies, lungs: Lungs, room: Any, middles: Any) -> 
     stack = studies.stack
     centres = find_centres(studies, middles)
     aerated = lungs[0] | lungs[1]
-    lungs = _draw_in(studies, lungs, room, centres, [_offsets(studies, far) for far in astuple(pleura.CAUTIOUS)])
+    cautious = Limits(_offsets(studies, pleura.CAUTIOUS.bridge_mm), _offsets(studies, pleura.CAUTIOUS.aside_mm))
+    lungs = _draw_in(studies, lungs, room, centres, cautious)
     drawn = lungs[0] | lungs[1]
     lesions = bitrows.open_slices(stack, drawn & ~aerated, studies.discs(pleura.LESION_CORE_MM))
     frames = stack.zeros((len(stack), 4), np.int32)
-    nearer = [stack.zeros((len(stack), 2), np.float64) for _ in astuple(pleura.CAUTIOUS)]
+    bridges, aside = (stack.zeros((len(stack), 2), np.float64) for _ in range(2))
+    bases_mm = stack.zeros((len(stack),), np.float64)
     counts = (bitrows.count(stack, lesions), bitrows.count(stack, drawn))
     blocks = -(-len(stack) // THREADS[0])
-    stack.launch("pleura", "second_look", blocks, stack, *counts, studies.terms(_limit_terms), frames, *nearer)
+    found = (frames, bridges, aside, bases_mm)
+    stack.launch("pleura", "second_look", blocks, stack, *counts, studies.terms(_limit_terms), *found)
     again = studies.within(stack.within(frames))
-    seconds = _draw_in(again, lungs, room, find_centres(again, middles), nearer)
+    limits = Limits(bridges, aside, _base_discs(again, bases_mm))
+    seconds = _draw_in(again, lungs, room, find_centres(again, middles), limits)
     right, left = (_second(again, one, other) for one, other in zip(lungs, seconds, strict=True))
     return right, left
 
@@ -49,6 +69,16 @@ def _offsets(studies: Studies, far_mm: float) -> NDArray[np.float64]:
 def _limit_terms(spacing_mm: Spacing) -> tuple[float, ...]:
     span = (pleura.LITTLE, pleura.MUCH - pleura.LITTLE)
     return (spacing_mm[2], *span, *astuple(pleura.CAUTIOUS), *astuple(pleura.GENEROUS))
+
+
+def _base_discs(studies: Studies, bases_mm: Any) -> Any:
+    """Discs that only the GPU knows the size of."""
+    largest = studies.discs(pleura.GENEROUS.base_mm)
+    shapes = studies.stack.zeros(largest.shape, np.int32)
+    terms = studies.terms(lambda spacing_mm: spacing_mm[1:])
+    arguments = (bases_mm, terms, *largest.shape, shapes)
+    studies.stack.launch("pleura", "make_discs", -(-largest.size // THREADS[0]), *arguments)
+    return shapes
 
 
 def _second(again: Studies, first: Any, second: Any) -> Any:
@@ -75,16 +105,18 @@ def choose_sizes(pieces: PiecesOfStack, terms: Any) -> Any:
     return chosen
 
 
-def _draw_in(studies: Studies, lungs: Lungs, room: Any, centres: Any, offsets: list[Any]) -> Lungs:
-    """`offsets` are the distances from the midline for bridges and for gaps."""
+def _draw_in(studies: Studies, lungs: Lungs, room: Any, centres: Any, limits: Limits) -> Lungs:
     right, left = lungs
     heart = heart_zone(studies, left, centres)
     open_room = room & outside_ellipse(studies, centres, pleura.HILA_MM)
-    beyond = outside(studies, centres, offsets[0])
+    beyond = outside(studies, centres, limits.bridges)
     right = bridge_slices(studies, right, open_room, beyond)
     left = bridge_slices(studies, left, open_room & ~heart, beyond)
     lungs = close_notches(studies, (right, left))
-    aside = outside(studies, centres, offsets[1]) & ~heart
+    aside = outside(studies, centres, limits.aside)
+    if limits.bases is not None:
+        lungs = close_bases(studies, lungs, room & aside, limits.bases)
+    aside = aside & ~heart
     filled = fill_gaps(studies, lungs, room, aside, centres)
     return add_crescents(studies, lungs, filled, room & ~heart, centres)
 
@@ -113,15 +145,15 @@ def bridge_slices(studies: Studies, side: Any, room: Any, beyond: Any) -> Any:
 def heart_zone(studies: Studies, left: Any, centres: Any) -> Any:
     """Where tissue between lung below and lung above may be the heart, not a lesion."""
     stack = studies.stack
-
-    def of_study(spacing_mm: Spacing) -> tuple[float, ...]:
-        bridge = round(pleura.HEART_BRIDGE_MM / spacing_mm[0])
-        return spacing_mm[1], pleura.HEART_MM, pleura.HEART_TOP, bridge
-
     zone = stack.empty()
     ends = _ends(studies, bitrows.count(stack, left))
-    stack.over_words("pleura", "draw_heart_zone", stack, left, ends, centres, studies.terms(of_study), zone)
+    stack.over_words("pleura", "draw_heart_zone", stack, left, ends, centres, studies.terms(_heart_terms), zone)
     return zone
+
+
+def _heart_terms(spacing_mm: Spacing) -> tuple[float, ...]:
+    bridge = round(pleura.HEART_BRIDGE_MM / spacing_mm[0])
+    return spacing_mm[1], pleura.HEART_MM, pleura.HEART_TOP, bridge
 
 
 def close_notches(studies: Studies, lungs: Lungs) -> Lungs:
@@ -132,13 +164,40 @@ def close_notches(studies: Studies, lungs: Lungs) -> Lungs:
     return right_closed, bitrows.close_slices(studies.stack, left, shapes) & ~right_closed
 
 
+def close_bases(studies: Studies, lungs: Lungs, room: Any, shapes: Any) -> Lungs:
+    """Close the rings of lung around the diaphragm, within `room`, where lesions narrower than the shapes part them."""
+    stack = studies.stack
+    right, left = lungs
+    ends = _ends(studies, bitrows.count(stack, right | left))
+    shares = studies.terms(lambda _: (pleura.DOME_TOP,))
+    lower = stack.empty()
+    stack.over_words("pleura", "keep_lower", stack, room & ~(right | left), ends, shares, lower)
+    core = studies.discs(pleura.LESION_CORE_MM)
+    right, left = (
+        side | bitrows.open_slices(stack, _close_wide(studies, side, shapes) & lower, core) for side in lungs
+    )
+    return right, lungs[1] | (left & ~right)
+
+
+def _close_wide(studies: Studies, mask: Any, shapes: Any) -> Any:
+    """Close by shapes that reach beyond the frame."""
+    margin, (_, rows, words) = shapes.shape[1], studies.stack.shape
+    frame = (rows + 2 * margin, (words + 2) * WORD_BITS)
+    wide = Stack([(int(slices), *frame) for slices in studies.stack.studies["slices"]], mask)
+    wider = wide.zeros(wide.shape, np.uint64)
+    wider[:, margin:-margin, 1:-1] = mask
+    return bitrows.close_slices(wide, wider, shapes)[:, margin:-margin, 1:-1]
+
+
 def fill_gaps(studies: Studies, lungs: Lungs, room: Any, aside: Any, centres: Any) -> Lungs:
     """Fill holes, and pockets between a lung and the hull of both, that are vessel or lesion."""
     stack = studies.stack
     hull, chords = bitrows.hull(stack, *lungs)
     drawn = lungs[0] | lungs[1]
     inside = hull & ~drawn
-    medial = bitrows.dilate(stack, chords & ~aside, studies.shapes(lambda _: PLUS))
+    near_chords = bitrows.dilate(stack, chords & ~aside, studies.shapes(lambda _: PLUS))
+    medial = stack.empty()
+    stack.over_words("pleura", "clear_behind", stack, near_chords, aside, studies.terms(_heart_terms), medial)
     enclosed = (fill_holes(stack, lungs[0]) | fill_holes(stack, lungs[1])) & inside
     filled = lungs
     for empty in (inside & ~aside, inside & aside):

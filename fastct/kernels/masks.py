@@ -119,9 +119,9 @@ def disc(radius_mm: float, spacing_mm: tuple[float, float, float]) -> NDArray[np
     [2, 2, 1]
     """
     _, row_mm, pixel_mm = spacing_mm
-    slack = 0.01 * pixel_mm * pixel_mm  # a pixel on the circle counts, whatever the rounding
-    rows = range(floor(np.sqrt(radius_mm**2 + slack) / row_mm) + 1)
-    half = [floor(np.sqrt(max(radius_mm**2 + slack - (dy * row_mm) ** 2, 0.0)) / pixel_mm) for dy in rows]
+    most = radius_mm * radius_mm + 0.01 * pixel_mm * pixel_mm  # a pixel on the circle counts, whatever the rounding
+    rises_mm = [dy * row_mm for dy in range(floor(np.sqrt(most) / row_mm) + 1)]
+    half = [floor(np.sqrt(max(most - rise_mm * rise_mm, 0.0)) / pixel_mm) for rise_mm in rises_mm]
     return np.minimum(half, MAX_REACH).astype(np.int32)
 
 

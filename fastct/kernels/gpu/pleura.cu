@@ -32,6 +32,12 @@ struct HeartTerms {
   double y_mm, heart_mm, top_share, bridge_slices;
 };
 
+// Rows of a frame that lie behind the heart.
+__device__ __forceinline__ int back_rows(const Frame& frame, const HeartTerms& own) {
+  const double back = (double)(frame.y_stop - frame.y - 1) / 2.0 - own.heart_mm / own.y_mm;
+  return (int)max(back, 0.0);
+}
+
 // Where tissue between left lung below and left lung above may be the heart.
 extern "C" __global__ void __launch_bounds__(THREADS)
     draw_heart_zone(const Stack* __restrict__ stack, const word* __restrict__ left, const Ends* __restrict__ ends,
@@ -44,11 +50,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   zone[spot.at] = 0;
   const HeartTerms own = terms[spot.study];
   const Ends held = ends[spot.study];
-  const double back = (double)(spot.frame.y_stop - spot.frame.y - 1) / 2.0 - own.heart_mm / own.y_mm;
   const Study study = stack->studies[spot.study];
   const int z = spot.slice - study.first_slice, plane = stack->rows * stack->words;
   const int top = held.first + (int)(own.top_share * (double)(held.last - held.first)) + 1;
-  if (!spot.is_inside || held.first < 0 || z >= top || spot.y - spot.frame.y < (int)max(back, 0.0)) {
+  if (!spot.is_inside || held.first < 0 || z >= top || spot.y - spot.frame.y < back_rows(spot.frame, own)) {
     return;
   }
   word below = left[spot.at], above = below, side = 0;
@@ -61,6 +66,50 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     side |= (word)((double)((spot.w - spot.frame.w) * WORD_BITS + i) >= centres[spot.study]) << i;
   }
   zone[spot.at] = side & ~(below & above);
+}
+
+// Of a mask, behind the heart, what is not set in another.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    clear_behind(const Stack* __restrict__ stack, const word* __restrict__ mask, const word* __restrict__ other,
+                 const HeartTerms* __restrict__ terms, word* __restrict__ out) {
+  const Spot spot = spot_of(*stack);
+  if (spot.study >= 0) {
+    const bool is_behind = spot.is_inside && spot.y - spot.frame.y < back_rows(spot.frame, terms[spot.study]);
+    out[spot.at] = mask[spot.at] & (is_behind ? ~other[spot.at] : ~(word)0);
+  }
+}
+
+// Of a mask the slices up to a share of the way from the first that holds lung to the last.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    keep_lower(const Stack* __restrict__ stack, const word* __restrict__ mask, const Ends* __restrict__ ends,
+               const double* __restrict__ shares, word* __restrict__ out) {
+  const Spot spot = spot_of(*stack);
+  if (spot.study < 0) {
+    return;
+  }
+  const Ends held = ends[spot.study];
+  const int z = spot.slice - stack->studies[spot.study].first_slice;
+  const int last = (int)((double)held.first + shares[spot.study] * (double)(held.last - held.first));
+  out[spot.at] = held.first >= 0 && z >= held.first && z <= last ? mask[spot.at] : 0;
+}
+
+// Half widths of a disc's rows from its middle on, -1 for rows that it does not reach; fastct.kernels.masks.disc.
+struct DiscTerms {
+  double y_mm, x_mm;
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    make_discs(const double* __restrict__ radii_mm, const DiscTerms* __restrict__ terms, int studies, int shape_rows,
+               int* __restrict__ shapes) {
+  const int index = thread_index(), study = index / shape_rows, row = index % shape_rows;
+  if (study >= studies) {
+    return;
+  }
+  const DiscTerms own = terms[study];
+  const double most = radii_mm[study] * radii_mm[study] + 0.01 * own.x_mm * own.x_mm, rise = row * own.y_mm;
+  const int rows = (int)floor(sqrt(most) / own.y_mm) + 1;
+  const int half = (int)floor(sqrt(max(most - rise * rise, 0.0)) / own.x_mm);
+  shapes[index] = row < rows ? min(half, WORD_BITS - 1) : -1;
 }
 
 // Each slice moved up by one, in its study.
@@ -190,7 +239,7 @@ struct Domes {
     });
     __syncthreads();
     for (int gap = first + threadIdx.x; gap < stop; gap += THREADS) {
-      if (wanted[gap] != 0 && area_mm2(gap) > terms.small_mm2 && (double)z < top) {
+      if (wanted[gap] != 0 && (holes[gap] == 0 || area_mm2(gap) > terms.small_mm2) && (double)z < top) {
         look_at(gap, has_lung_below);
       }
     }
@@ -234,7 +283,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // How near to the midline lesions are looked for; fastct/gpu/pleura.py writes the same fields in the same order.
 struct LimitTerms {
-  double x_mm, little, range, cautious_mm[2], generous_mm[2];
+  double x_mm, little, range, cautious_mm[3], generous_mm[3];  // for bridges, for gaps, for bases
 };
 
 struct Offsets {
@@ -242,11 +291,12 @@ struct Offsets {
 };
 
 // Of what was drawn in the share that is lesion; where that is more than little, the frame in which it is looked for
-// once more, else none, and at what distances from the midline: for bridges, and for gaps. A thread a study.
+// once more, else none, at what distances from the midline, for bridges and for gaps, and how wide bases are closed. A
+// thread a study.
 extern "C" __global__ void __launch_bounds__(THREADS)
     second_look(const Stack* __restrict__ stack, const int64* __restrict__ lesions, const int64* __restrict__ drawn,
                 const LimitTerms* __restrict__ terms, Frame* __restrict__ frames, Offsets* __restrict__ bridges,
-                Offsets* __restrict__ aside) {
+                Offsets* __restrict__ aside, double* __restrict__ bases_mm) {
   const int study = thread_index();
   if (study >= stack->n_studies) {
     return;
@@ -263,11 +313,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const double weight = min((share - limits.little) / limits.range, 1.0);
   const Frame none = {0, 0, 0, 0};
   frames[study] = is_sick ? stack->frames[study] : none;
-  for (int i = 0; i < 2; ++i) {
-    const double pixels =
-        ((1.0 - weight) * limits.cautious_mm[i] + weight * limits.generous_mm[i]) / limits.x_mm;
-    (i == 0 ? bridges : aside)[study] = {-pixels, pixels};
+  double mm[3];
+  for (int i = 0; i < 3; ++i) {
+    mm[i] = (1.0 - weight) * limits.cautious_mm[i] + weight * limits.generous_mm[i];
   }
+  bridges[study] = {-(mm[0] / limits.x_mm), mm[0] / limits.x_mm};
+  aside[study] = {-(mm[1] / limits.x_mm), mm[1] / limits.x_mm};
+  bases_mm[study] = mm[2];
 }
 
 // Of two masks the second one where a study has a frame, else the first.
