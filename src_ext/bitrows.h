@@ -10,12 +10,10 @@
 #include <cstring>
 #include <vector>
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
+#include "processor.h"
 
 // Two compiled bodies, chosen when the module is loaded: wide registers where the processor has them.
-#if defined(__GNUC__) && defined(__x86_64__) && defined(__GLIBC__)
+#if defined(FASTCT_X86) && defined(__GLIBC__)
 #define FASTCT_WIDE __attribute__((target_clones("avx2", "default")))
 #else
 #define FASTCT_WIDE
@@ -29,7 +27,7 @@ constexpr int WORD_BITS = 64;
 // One word of each level from 64 pixels: bit set where hu < level.
 inline void pack_word(const std::int16_t* hu, const std::int16_t* levels, int n_levels, word* out,
                       std::ptrdiff_t level_stride) {
-#if defined(__SSE2__)
+#ifdef FASTCT_X86
     __m128i pixels[8];
     for (int i = 0; i < 8; ++i) pixels[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(hu + 8 * i));
     for (int n = 0; n < n_levels; ++n) {
@@ -284,7 +282,7 @@ inline void write_label(const word* mask, std::ptrdiff_t rows, std::ptrdiff_t wo
 // The word of 64 labels that are `label`, or, for label 0, that are anything but 0.
 inline word pack_labels_word(const std::uint8_t* labels, std::uint8_t label) {
     word bits = 0;
-#if defined(__SSE2__)
+#ifdef FASTCT_X86
     const __m128i wanted = _mm_set1_epi8(static_cast<char>(label));
     for (int i = 0; i < 4; ++i) {
         const __m128i pixels = _mm_loadu_si128(reinterpret_cast<const __m128i*>(labels + 16 * i));

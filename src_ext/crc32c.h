@@ -5,10 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define FASTCT_X86 1
-#include <immintrin.h>
-#endif
+#include "processor.h"
 
 namespace crc32c {
 

@@ -5,10 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define FASTCT_X86 1
-#include <immintrin.h>
-#endif
+#include "processor.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
               "ctpack's loads and stores assume little-endian bytes");

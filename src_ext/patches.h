@@ -1,5 +1,7 @@
 // Patches out of shards: decode the touched chunks in cache-sized scratch, map, write the output; or turn a box.
 #pragma once
+#include <cmath>
+
 #include "shard.h"
 #include "turning.h"
 
