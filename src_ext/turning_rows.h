@@ -82,7 +82,7 @@ void read_row_portable(const Part& part, const Track* tracks, int64_t n, float* 
 using ReadRow = void (*)(const Part&, const Track*, int64_t, float*);
 
 #ifdef FASTCT_X86
-#define FASTCT_AVX2 __attribute__((target("avx2"), always_inline)) inline
+#define FASTCT_AVX2_INLINE __attribute__((target("avx2"), always_inline)) inline
 
 template <class In>
 __attribute__((target("avx2"))) void map_row_avx2(const uint8_t* near, const uint8_t* far, ptrdiff_t step_bytes,
@@ -97,7 +97,7 @@ struct Eight {
     bool leaves;
 };
 
-FASTCT_AVX2 Eight eight_from(const Track& track, int64_t n) {
+FASTCT_AVX2_INLINE Eight eight_from(const Track& track, int64_t n) {
     const int64_t a = track.start, d = track.step;
     return {_mm256_set_epi64x(a + 5 * d, a + 4 * d, a + d, a),
             _mm256_set_epi64x(a + 7 * d, a + 6 * d, a + 3 * d, a + 2 * d),
@@ -107,7 +107,7 @@ FASTCT_AVX2 Eight eight_from(const Track& track, int64_t n) {
             !track.stays_within(0, n)};
 }
 
-FASTCT_AVX2 __m256i kept_within(__m256i places, const Eight& eight) {
+FASTCT_AVX2_INLINE __m256i kept_within(__m256i places, const Eight& eight) {
     const __m256i above = _mm256_blendv_epi8(places, eight.low, _mm256_cmpgt_epi64(eight.low, places));
     return _mm256_blendv_epi8(above, eight.high, _mm256_cmpgt_epi64(above, eight.high));
 }
@@ -118,7 +118,7 @@ struct Taps {
 };
 
 // What the eight places read; then they are the next eight.
-FASTCT_AVX2 Taps next_taps(Eight& eight) {
+FASTCT_AVX2_INLINE Taps next_taps(Eight& eight) {
     __m256i even = eight.even, odd = eight.odd;
     eight.even = _mm256_add_epi64(even, eight.ahead), eight.odd = _mm256_add_epi64(odd, eight.ahead);
     if (eight.leaves) even = kept_within(even, eight), odd = kept_within(odd, eight);
@@ -128,7 +128,7 @@ FASTCT_AVX2 Taps next_taps(Eight& eight) {
             _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(part, 8)), _mm256_set1_ps(WEIGHT_UNIT))};
 }
 
-FASTCT_AVX2 __m256 blend(__m256 near, __m256 far, __m256 weight) {
+FASTCT_AVX2_INLINE __m256 blend(__m256 near, __m256 far, __m256 weight) {
     return _mm256_add_ps(near, _mm256_mul_ps(weight, _mm256_sub_ps(far, near)));
 }
 
@@ -136,19 +136,19 @@ struct Pairs {
     __m256 left, right;
 };
 
-FASTCT_AVX2 __m128 two_pairs(const float* voxels, int32_t first, int32_t second) {
+FASTCT_AVX2_INLINE __m128 two_pairs(const float* voxels, int32_t first, int32_t second) {
     const __m128d low = _mm_load_sd(reinterpret_cast<const double*>(voxels + first));
     return _mm_loadh_pi(_mm_castpd_ps(low), reinterpret_cast<const __m64*>(voxels + second));
 }
 
 // Two neighbours along x for each of eight voxels.
-FASTCT_AVX2 Pairs load_pairs(const float* voxels, const int32_t* index) {
+FASTCT_AVX2_INLINE Pairs load_pairs(const float* voxels, const int32_t* index) {
     const __m256 even = _mm256_set_m128(two_pairs(voxels, index[4], index[5]), two_pairs(voxels, index[0], index[1]));
     const __m256 odd = _mm256_set_m128(two_pairs(voxels, index[6], index[7]), two_pairs(voxels, index[2], index[3]));
     return {_mm256_shuffle_ps(even, odd, _MM_SHUFFLE(2, 0, 2, 0)), _mm256_shuffle_ps(even, odd, _MM_SHUFFLE(3, 1, 3, 1))};
 }
 
-FASTCT_AVX2 Pairs blend(const Pairs& near, const Pairs& far, __m256 weight) {
+FASTCT_AVX2_INLINE Pairs blend(const Pairs& near, const Pairs& far, __m256 weight) {
     return {blend(near.left, far.left, weight), blend(near.right, far.right, weight)};
 }
 
@@ -177,7 +177,7 @@ __attribute__((target("avx2"))) void read_row_avx2(const Part& part, const Track
     for (int a = 0; a < 3; ++a) rest[a] = {tracks[a].at(i), tracks[a].step, tracks[a].low, tracks[a].high};
     read_row_portable<deep>(part, rest, n - i, out + i);
 }
-#undef FASTCT_AVX2
+#undef FASTCT_AVX2_INLINE
 #endif
 
 struct Kernels {
