@@ -4,6 +4,7 @@
 #include "rounding.h"
 #include "checksum.h"
 #include "ctpack.h"
+#include "ctpack_runs.h"
 
 // Voxels as they are, or on the piece's line; the type of the output tells them apart from what it holds.
 __device__ __forceinline__ void keep_eight(short* out, const int* values) {
