@@ -30,9 +30,19 @@ FASTCT_WIDE inline void add_lines(const std::uint16_t* __restrict one, const std
     for (std::ptrdiff_t x = 0; x < n; ++x) sums[x] = static_cast<std::uint16_t>(one[x] + other[x]);
 }
 
+FASTCT_WIDE inline void add_lines(const std::uint32_t* __restrict one, const std::uint32_t* __restrict other,
+                                  std::uint32_t* __restrict sums, std::ptrdiff_t n) {
+    for (std::ptrdiff_t x = 0; x < n; ++x) sums[x] = one[x] + other[x];
+}
+
 FASTCT_WIDE inline void add_line(std::uint16_t* __restrict sums, const std::uint16_t* __restrict line,
                                  std::ptrdiff_t n) {
     for (std::ptrdiff_t x = 0; x < n; ++x) sums[x] = static_cast<std::uint16_t>(sums[x] + line[x]);
+}
+
+FASTCT_WIDE inline void add_line(std::uint32_t* __restrict sums, const std::uint32_t* __restrict line,
+                                 std::ptrdiff_t n) {
+    for (std::ptrdiff_t x = 0; x < n; ++x) sums[x] += line[x];
 }
 
 FASTCT_WIDE inline void exchange_line(std::uint16_t* __restrict sums, const std::uint16_t* __restrict enters,
@@ -40,34 +50,46 @@ FASTCT_WIDE inline void exchange_line(std::uint16_t* __restrict sums, const std:
     for (std::ptrdiff_t x = 0; x < n; ++x) sums[x] = static_cast<std::uint16_t>(sums[x] + enters[x] - leaves[x]);
 }
 
-// Sums over windows of rows and columns, row by row: a line enters, and leaves 2 * reach + 1 rows later.
+FASTCT_WIDE inline void exchange_line(std::uint16_t* __restrict sums, const std::int8_t* __restrict enters,
+                                      const std::int8_t* __restrict leaves, std::ptrdiff_t n) {
+    for (std::ptrdiff_t x = 0; x < n; ++x) sums[x] = static_cast<std::uint16_t>(sums[x] + enters[x] - leaves[x]);
+}
+
+FASTCT_WIDE inline void exchange_line(std::uint32_t* __restrict sums, const std::int8_t* __restrict enters,
+                                      const std::int8_t* __restrict leaves, std::ptrdiff_t n) {
+    for (std::ptrdiff_t x = 0; x < n; ++x) sums[x] += static_cast<std::uint32_t>(enters[x] - leaves[x]);
+}
+
+// Sums over windows of rows and columns, row by row: a line enters, and leaves 2 * reach + 1 rows later. Sums are
+// unsigned, and wrap: those of signed values are read as signed ones.
+template <class Value, class Sum>
 class RowWindow {
 public:
     RowWindow(std::ptrdiff_t columns, int reach, int reach_x)
-        : n_(columns), reach_x_(reach_x), lines_(2 * reach + 1, std::vector<std::uint16_t>(columns)), fresh_(columns),
+        : n_(columns), reach_x_(reach_x), lines_(2 * reach + 1, std::vector<Value>(columns)), fresh_(columns),
           sums_(columns + 2 * reach_x), out_(columns) {
         for (int width = 2; width <= 2 * reach_x + 1; width *= 2) powers_.emplace_back(sums_.size());
     }
 
     void clear() {
-        for (auto& line : lines_) std::fill(line.begin(), line.end(), std::uint16_t{0});
-        std::fill(sums_.begin(), sums_.end(), std::uint16_t{0});
+        for (auto& line : lines_) std::fill(line.begin(), line.end(), Value{0});
+        std::fill(sums_.begin(), sums_.end(), Sum{0});
     }
 
     // The line to be filled for the next row; then take(row).
-    std::uint16_t* line() { return fresh_.data(); }
+    Value* line() { return fresh_.data(); }
 
     void take(std::ptrdiff_t y) {
-        std::vector<std::uint16_t>& oldest = lines_[y % static_cast<std::ptrdiff_t>(lines_.size())];
+        std::vector<Value>& oldest = lines_[y % static_cast<std::ptrdiff_t>(lines_.size())];
         exchange_line(sums_.data() + reach_x_, fresh_.data(), oldest.data(), n_);
         oldest.swap(fresh_);
     }
 
     // Sums over 2 * reach_x + 1 columns: of 2, 4, 8 ... columns by doubling, then of those that make up the width.
-    const std::uint16_t* slide() {
+    const Sum* slide() {
         const int width = 2 * reach_x_ + 1;
-        const std::uint16_t* now = sums_.data();  // its margins of reach_x at both ends stay empty
-        const std::uint16_t* first = now;
+        const Sum* now = sums_.data();  // its margins of reach_x at both ends stay empty
+        const Sum* first = now;
         std::ptrdiff_t offset = 1;
         bool second = true;
         for (int step = 1, i = 0; 2 * step <= width; step *= 2, ++i) {
@@ -85,8 +107,10 @@ public:
 private:
     std::ptrdiff_t n_;
     int reach_x_;
-    std::vector<std::vector<std::uint16_t>> lines_, powers_;
-    std::vector<std::uint16_t> fresh_, sums_, out_;
+    std::vector<std::vector<Value>> lines_;
+    std::vector<std::vector<Sum>> powers_;
+    std::vector<Value> fresh_;
+    std::vector<Sum> sums_, out_;
 };
 
 constexpr std::int32_t AIR_HU = -1000, CAP_HU = 100;  // HU beyond these would drag a mean
@@ -163,7 +187,7 @@ private:
     Scan scan_;
     std::ptrdiff_t words_;
     int reach_;
-    RowWindow values_, counts_;
+    RowWindow<std::uint16_t, std::uint16_t> values_, counts_;
     std::vector<std::int16_t> difference_;
 };
 
@@ -206,94 +230,118 @@ inline void means_above(const Scan& scan, const word* mask, int reach_y, int rea
         });
 }
 
-// Where part fills at least tenths / 10 of the whole in a window whose neighbour slices weigh 1 : 8 : 1.
+constexpr int CENTRE_WEIGHT = 8, TENTHS = 10;  // a slice between its neighbours, which weigh 1
+
+FASTCT_WIDE inline void weigh(const std::int8_t* __restrict now, const std::int8_t* __restrict lower,
+                              const std::int8_t* __restrict upper, std::int8_t* __restrict out, std::ptrdiff_t n) {
+    for (std::ptrdiff_t x = 0; x < n; ++x)
+        out[x] = static_cast<std::int8_t>(CENTRE_WEIGHT * now[x] + lower[x] + upper[x]);
+}
+
+// Below zero where a sum is above it.
+FASTCT_WIDE inline void negate(const std::uint16_t* __restrict sums, std::int16_t* __restrict out, std::ptrdiff_t n) {
+    for (std::ptrdiff_t x = 0; x < n; ++x) out[x] = static_cast<std::int16_t>(-sums[x]);
+}
+
+FASTCT_WIDE inline void negate(const std::uint32_t* __restrict sums, std::int16_t* __restrict out, std::ptrdiff_t n) {
+    for (std::ptrdiff_t x = 0; x < n; ++x) out[x] = -static_cast<std::int16_t>(static_cast<std::int32_t>(sums[x]) > 0);
+}
+
+// A byte of `value` or 0 for each bit of a byte.
+struct ByteValues {
+    std::int8_t bytes[256][8];
+    explicit ByteValues(int value) {
+        for (int bits = 0; bits < 256; ++bits)
+            for (int i = 0; i < 8; ++i) bytes[bits][i] = static_cast<std::int8_t>(bits >> i & 1 ? value : 0);
+    }
+    void spread(word bits, std::int8_t* out) const {
+        for (int b = 0; b < 8; ++b) std::memcpy(out + 8 * b, bytes[bits >> (8 * b) & 0xff], 8);
+    }
+};
+
+// Where part exceeds tenths / 10 of the whole in a window whose neighbour slices weigh 1 : 8 : 1: where the sum of
+// 10 * part - tenths * whole is above zero there. A pixel weighs no more than 100, which a byte holds.
+template <class Sum>
 class ShareWindow {
 public:
-    static constexpr int CENTRE = 8;
+    ShareWindow(std::ptrdiff_t slices, std::ptrdiff_t rows, std::ptrdiff_t words, int tenths, int reach_y, int reach_x)
+        : slices_(slices), rows_(rows), words_(words), columns_(words * WORD_BITS), reach_(reach_y), of_part_(TENTHS),
+          of_whole_(-tenths), window_(columns_, reach_y, reach_x), difference_(columns_), nothing_(rows * columns_) {
+        for (auto& plane : planes_) plane.resize(nothing_.size());
+    }
 
-    ShareWindow(std::ptrdiff_t slices, std::ptrdiff_t rows, std::ptrdiff_t words, int reach_y, int reach_x)
-        : slices_(slices), rows_(rows), words_(words), reach_(reach_y), part_(words * WORD_BITS, reach_y, reach_x),
-          whole_(words * WORD_BITS, reach_y, reach_x), difference_(words * WORD_BITS) {}
-
-    void run(const word* part, const word* whole, int tenths, word* out) {
+    void run(const word* part, const word* whole, word* out) {
         const std::ptrdiff_t plane = rows_ * words_;
         std::memset(out, 0, static_cast<std::size_t>(slices_ * plane) * sizeof(word));
+        score(part, whole, 0);
         for (std::ptrdiff_t z = 0; z < slices_; ++z) {
+            score(part, whole, z + 1);
             std::ptrdiff_t first = rows_, stop = 0, from, to;
             for (std::ptrdiff_t v = std::max<std::ptrdiff_t>(z - 1, 0); v < slices_ && v <= z + 1; ++v)
                 if (filled_rows(part + v * plane, rows_, words_, &from, &to)) {
                     first = std::min(first, std::max<std::ptrdiff_t>(from - reach_, 0));
                     stop = std::max(stop, std::min(to + reach_, rows_));
                 }
-            part_.clear();
-            whole_.clear();
-            for (std::ptrdiff_t y = std::max<std::ptrdiff_t>(first - reach_, 0); y < stop + reach_; ++y) {
-                load(part_, part, z, y);
-                load(whole_, whole, z, y);
-                const std::ptrdiff_t row = y - reach_;
-                if (row >= first && row < stop)
-                    compare(part_.slide(), whole_.slide(), tenths, whole + z * plane + row * words_,
-                            out + z * plane + row * words_);
-            }
+            if (first < stop) slide(z, first, stop, whole + z * plane, out + z * plane);
         }
     }
 
 private:
-    FASTCT_WIDE static void weigh(std::uint16_t* __restrict now, const std::uint16_t* __restrict lower,
-                                  const std::uint16_t* __restrict upper) {
-        for (int i = 0; i < WORD_BITS; ++i)
-            now[i] = static_cast<std::uint16_t>((now[i] & CENTRE) + (lower[i] & 1) + (upper[i] & 1));
-    }
-
-    void load(RowWindow& window, const word* mask, std::ptrdiff_t z, std::ptrdiff_t y) {
-        std::uint16_t* line = window.line();
-        const std::ptrdiff_t plane = rows_ * words_;
-        for (std::ptrdiff_t w = 0; w < words_; ++w) {
-            const word* at = mask + z * plane + y * words_ + w;
-            const word now = y < rows_ ? *at : 0;
-            const word below = y < rows_ && z > 0 ? at[-plane] : 0;
-            const word above = y < rows_ && z + 1 < slices_ ? at[plane] : 0;
-            std::uint16_t* to = line + w * WORD_BITS;
-            if (!(now | below | above)) {
-                std::memset(to, 0, WORD_BITS * sizeof *to);
-                continue;
-            }
-            std::uint16_t lower[WORD_BITS], upper[WORD_BITS];
-            spread(now, to);
-            spread(below, lower);
-            spread(above, upper);
-            weigh(to, lower, upper);
+    void slide(std::ptrdiff_t z, std::ptrdiff_t first, std::ptrdiff_t stop, const word* within, word* out) {
+        window_.clear();
+        for (std::ptrdiff_t y = std::max<std::ptrdiff_t>(first - reach_, 0); y < stop + reach_; ++y) {
+            if (y < rows_) weigh(at(z, y), at(z - 1, y), at(z + 1, y), window_.line(), columns_);
+            else std::fill(window_.line(), window_.line() + columns_, std::int8_t{0});
+            window_.take(y);
+            const std::ptrdiff_t row = y - reach_;
+            if (row >= first && row < stop) mark(window_.slide(), within + row * words_, out + row * words_);
         }
-        window.take(y);
     }
 
-    void compare(const std::uint16_t* part, const std::uint16_t* whole, int tenths, const word* within, word* out) {
-        exceed(part, whole, tenths, difference_.data(), words_ * WORD_BITS);
+    void mark(const Sum* sums, const word* within, word* out) {
         const std::int16_t zero = 0;
+        negate(sums, difference_.data(), columns_);
         for (std::ptrdiff_t w = 0; w < words_; ++w) {
-            out[w] = 0;
             if (!within[w]) continue;
             pack_word(difference_.data() + w * WORD_BITS, &zero, 1, out + w, 0);
             out[w] &= within[w];
         }
     }
 
-    // Only the sign is kept: below zero where the part exceeds its share.
-    FASTCT_WIDE static void exceed(const std::uint16_t* __restrict part, const std::uint16_t* __restrict whole,
-                                   std::int32_t tenths, std::int16_t* __restrict difference, std::ptrdiff_t n) {
-        for (std::ptrdiff_t x = 0; x < n; ++x)
-            difference[x] = static_cast<std::int16_t>((tenths * whole[x] - 10 * part[x]) >> 16);
+    const std::int8_t* at(std::ptrdiff_t z, std::ptrdiff_t y) const {
+        return (z < 0 || z >= slices_ ? nothing_ : planes_[z % 3]).data() + y * columns_;
     }
 
-    std::ptrdiff_t slices_, rows_, words_;
+    // What each pixel of a slice adds to a sum.
+    void score(const word* part, const word* whole, std::ptrdiff_t z) {
+        if (z >= slices_) return;
+        std::int8_t of_part[WORD_BITS], of_whole[WORD_BITS], *to = planes_[z % 3].data();
+        for (std::ptrdiff_t i = z * rows_ * words_; i < (z + 1) * rows_ * words_; ++i, to += WORD_BITS) {
+            if (!(part[i] | whole[i])) {
+                std::memset(to, 0, WORD_BITS);
+                continue;
+            }
+            of_part_.spread(part[i], of_part);
+            of_whole_.spread(whole[i], of_whole);
+            for (int x = 0; x < WORD_BITS; ++x) to[x] = static_cast<std::int8_t>(of_part[x] + of_whole[x]);
+        }
+    }
+
+    std::ptrdiff_t slices_, rows_, words_, columns_;
     int reach_;
-    RowWindow part_, whole_;
+    ByteValues of_part_, of_whole_;
+    RowWindow<std::int8_t, Sum> window_;
     std::vector<std::int16_t> difference_;
+    std::vector<std::int8_t> nothing_, planes_[3];
 };
 
 inline void share_above(const word* part, const word* whole, std::ptrdiff_t slices, std::ptrdiff_t rows,
                         std::ptrdiff_t words, int tenths, int reach_y, int reach_x, word* out) {
-    ShareWindow(slices, rows, words, reach_y, reach_x).run(part, whole, tenths, out);
+    const int pixels = (2 * reach_y + 1) * (2 * reach_x + 1), weight = CENTRE_WEIGHT + 2;
+    if (pixels * weight * TENTHS <= INT16_MAX)
+        ShareWindow<std::uint16_t>(slices, rows, words, tenths, reach_y, reach_x).run(part, whole, out);
+    else
+        ShareWindow<std::uint32_t>(slices, rows, words, tenths, reach_y, reach_x).run(part, whole, out);
 }
 
 }  // namespace fastct
