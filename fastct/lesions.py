@@ -6,7 +6,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from fastct.device import to_host
+from fastct.device import to_host, working_beside
 from fastct.errors import ArrayError, OptionError
 from fastct.geometry import Geometry
 from fastct.kernels import masks
@@ -158,7 +158,8 @@ def lesion_profile(
             "Give arrays of the geometry's shape",
         )
     low, high = GROUND_GLASS_HU
-    counts = _hu_counts(hu, lesion, lungs)
+    with working_beside(hu):
+        counts = _hu_counts(hu, lesion, lungs)
     floors = np.arange(PROFILE_HU[0], PROFILE_HU[1])
     voxels = int(counts.sum())
     return LesionProfile(

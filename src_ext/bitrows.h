@@ -74,7 +74,14 @@ struct Scan {
     }
 };
 
+// Has the same pixels of a later row fetched: rows that are read in part are no stream that a processor would see.
 constexpr std::ptrdiff_t ROWS_AHEAD = 4, CACHE_LINE_BYTES = 64;
+
+inline void fetch_ahead(const Scan& scan, const char* row, std::ptrdiff_t w) {
+    const char* ahead = row + ROWS_AHEAD * scan.row_stride + w * WORD_BITS * scan.pixel_stride;
+    __builtin_prefetch(ahead);
+    __builtin_prefetch(ahead + CACHE_LINE_BYTES);
+}
 
 // Bit masks (level, z, y, words) of pixels below each level; what pads the last word of a row counts as air.
 inline void pack_below(const Scan& scan, const std::int16_t* levels, int n_levels, word* out) {
@@ -83,10 +90,7 @@ inline void pack_below(const Scan& scan, const std::int16_t* levels, int n_level
     for (std::ptrdiff_t z = 0; z < scan.slices; ++z)
         for (std::ptrdiff_t y = 0; y < scan.rows; ++y)
             for (std::ptrdiff_t w = 0; w < words; ++w) {
-                // Short rows that lie apart are no stream that a processor would see and fetch by itself.
-                const char* ahead = scan.row(z, y) + ROWS_AHEAD * scan.row_stride + w * WORD_BITS * scan.pixel_stride;
-                __builtin_prefetch(ahead);
-                __builtin_prefetch(ahead + CACHE_LINE_BYTES);
+                fetch_ahead(scan, scan.row(z, y), w);
                 pack_word(scan.word_pixels(scan.row(z, y), w, part, INT16_MIN), levels, n_levels, out++, level_stride);
             }
 }
@@ -146,8 +150,13 @@ public:
         : half_width_(half_width), radius_(radius), rows_(rows), words_(words), pitch_(words + 1),
           margin_((2 * radius + 1) * pitch_), now_(plane()), next_(plane()), sum_(plane()) {}
 
-    // From now on slices have so many rows, no more than at first.
-    void set_rows(std::ptrdiff_t rows) { rows_ = rows; }
+    // From now on slices have so many rows and words, no more than at first.
+    void set_size(std::ptrdiff_t rows, std::ptrdiff_t words) {
+        rows_ = rows;
+        words_ = words;
+        pitch_ = words + 1;
+        margin_ = (2 * radius_ + 1) * pitch_;
+    }
 
     template <bool dilating>
     void apply(const word* from, word* to) {

@@ -53,6 +53,8 @@ inline void histograms(const Runs& runs, const Scan& scan, std::int32_t* counts)
                 const std::int32_t border = std::min(BORDER, (run->to - run->from - 1) / 2);
                 const std::int32_t to = std::min(run->to - border, columns);
                 std::int32_t* bins = counts + static_cast<std::ptrdiff_t>(run->piece) * BINS;
+                for (std::int32_t w = run->from / WORD_BITS; w <= (run->to - 1) / WORD_BITS; ++w)
+                    fetch_ahead(scan, row, w);
                 for (std::int32_t x = run->from + border; x < to; x += 2)
                     ++bins[std::clamp((scan.at(row, x) - BIN_FLOOR_HU) >> 3, 0, BINS - 1)];
             }
@@ -60,26 +62,40 @@ inline void histograms(const Runs& runs, const Scan& scan, std::int32_t* counts)
 }
 static_assert(BIN_HU == 8, "histograms() divides by shifting");
 
-// Single pieces, alone in the rows of their slice that they reach when grown by a shape.
+// Rows and words of a slice, ends excluded.
+struct Part {
+    std::ptrdiff_t y0, y1, w0, w1;
+
+    std::ptrdiff_t rows() const { return y1 - y0; }
+    std::ptrdiff_t words() const { return w1 - w0; }
+};
+
+// Single pieces, each alone in a part of its slice, grown by a shape.
 class Grown {
 public:
     Grown(const Runs& runs, const Measure* table, const std::int32_t* half_width, int radius, std::ptrdiff_t words)
-        : runs_(runs), table_(table), radius_(radius), words_(words), shape_(half_width, radius, runs.rows, words),
-          alone_(static_cast<std::size_t>(runs.rows * words)), grown_(alone_.size()) {}
+        : runs_(runs), table_(table), radius_(radius), reach_x_(half_width[0]), words_(words),
+          shape_(half_width, radius, runs.rows, words), alone_(static_cast<std::size_t>(runs.rows * words)),
+          grown_(alone_.size()) {}
 
-    // The first and one past the last row that piece p reaches.
-    void rows_of(std::int32_t p, std::ptrdiff_t* first, std::ptrdiff_t* stop) const {
-        *first = std::max<std::ptrdiff_t>(table_[p].y0 - radius_, 0);
-        *stop = std::min<std::ptrdiff_t>(table_[p].y1 + radius_, runs_.rows);
+    // What piece p reaches when it is grown.
+    Part part_of(std::int32_t p) const {
+        const Measure& t = table_[p];
+        return {std::max<std::ptrdiff_t>(t.y0 - radius_, 0), std::min<std::ptrdiff_t>(t.y1 + radius_, runs_.rows),
+                std::max<std::ptrdiff_t>(t.x0 - reach_x_, 0) / WORD_BITS,
+                std::min<std::ptrdiff_t>((t.x1 + reach_x_ - 1) / WORD_BITS + 1, words_)};
     }
 
-    const word* draw(std::int32_t p, std::ptrdiff_t first, std::ptrdiff_t stop) {
+    // Piece p grown, in a part of the slice that holds it.
+    const word* draw(std::int32_t p, const Part& part) {
         const Measure& t = table_[p];
-        std::fill(alone_.begin(), alone_.begin() + (stop - first) * words_, word{0});
+        const std::int32_t x0 = static_cast<std::int32_t>(part.w0 * WORD_BITS);
+        std::fill(alone_.begin(), alone_.begin() + part.rows() * part.words(), word{0});
         for (std::int64_t y = t.y0; y < t.y1; ++y)
             for (const Run* run = runs_.begin(t.z, y); run < runs_.end(t.z, y); ++run)
-                if (run->piece == p) set_run(alone_.data() + (y - first) * words_, run->from, run->to);
-        shape_.set_rows(stop - first);
+                if (run->piece == p)
+                    set_run(alone_.data() + (y - part.y0) * part.words(), run->from - x0, run->to - x0);
+        shape_.set_size(part.rows(), part.words());
         shape_.apply<true>(alone_.data(), grown_.data());
         return grown_.data();
     }
@@ -87,7 +103,7 @@ public:
 private:
     Runs runs_;
     const Measure* table_;
-    int radius_;
+    int radius_, reach_x_;
     std::ptrdiff_t words_;
     Discs shape_;
     std::vector<word> alone_, grown_;
@@ -100,23 +116,25 @@ struct Shape {
 };
 
 // Around each wanted piece: pixels of the ring between two shapes, and how many of them are set in `mask`.
-inline void count_rings(const Runs& runs, const Measure* table, std::int32_t n, const std::uint8_t* wanted,
+FASTCT_WIDE inline void count_rings(const Runs& runs, const Measure* table, std::int32_t n, const std::uint8_t* wanted,
                         Shape inner_shape, Shape outer_shape, const word* mask, std::ptrdiff_t words,
                         std::int64_t* counts) {
     Grown inner(runs, table, inner_shape.half_width, inner_shape.radius, words);
     Grown outer(runs, table, outer_shape.half_width, outer_shape.radius, words);
-    std::vector<word> ring(static_cast<std::size_t>(runs.rows * words));
     for (std::int32_t p = 0; p < n; ++p) {
         if (!wanted[p]) continue;
-        std::ptrdiff_t first, stop;
-        outer.rows_of(p, &first, &stop);
-        const word *near = inner.draw(p, first, stop), *far = outer.draw(p, first, stop);
-        const word* within = mask + (table[p].z * runs.rows + first) * words;
-        const std::ptrdiff_t size = (stop - first) * words;
-        for (std::ptrdiff_t i = 0; i < size; ++i) ring[i] = far[i] & ~near[i];
-        counts[2 * p] = count_bits(ring.data(), size);
-        for (std::ptrdiff_t i = 0; i < size; ++i) ring[i] &= within[i];
-        counts[2 * p + 1] = count_bits(ring.data(), size);
+        const Part part = outer.part_of(p);
+        const word *near = inner.draw(p, part), *far = outer.draw(p, part);
+        std::int64_t pixels = 0, set = 0;
+        for (std::ptrdiff_t y = part.y0; y < part.y1; ++y) {
+            const word* within = mask + (table[p].z * runs.rows + y) * words;
+            for (std::ptrdiff_t w = part.w0; w < part.w1; ++w, ++near, ++far) {
+                pixels += __builtin_popcountll(*far & ~*near);
+                set += __builtin_popcountll(*far & ~*near & within[w]);
+            }
+        }
+        counts[2 * p] = pixels;
+        counts[2 * p + 1] = set;
     }
 }
 
@@ -129,10 +147,11 @@ inline std::vector<Overlap> reach_down(const Runs& runs, const Measure* table, s
     for (std::int32_t p = 0; p < n; ++p) {
         const std::int64_t z = table[p].z - 1;
         if (!wanted[p] || z < 0) continue;
-        std::ptrdiff_t first, stop;
-        grown.rows_of(p, &first, &stop);
-        const Runs below{runs.runs, runs.starts + z * runs.rows + first, 1, stop - first};
-        count_inside(below, grown.draw(p, first, stop), words, counts.data());
+        Part part = grown.part_of(p);
+        part.w0 = 0;  // runs count columns from the frame's first one
+        part.w1 = words;
+        const Runs below{runs.runs, runs.starts + z * runs.rows + part.y0, 1, part.rows()};
+        count_inside(below, grown.draw(p, part), words, counts.data());
         for (const Run* run = below.begin(0, 0); run < below.end(0, below.rows - 1); ++run) {
             std::int64_t& pixels = counts[run->piece];
             if (pixels && wanted[run->piece]) found.push_back({p, run->piece, pixels});

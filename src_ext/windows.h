@@ -174,8 +174,12 @@ private:
             std::uint16_t* values = values_.line() + w * WORD_BITS;
             std::uint16_t* counts = counts_.line() + w * WORD_BITS;
             spread(mask[w], counts);
-            if (mask[w]) hold(scan_.word_pixels(row, w, part, 0), values, counts);
-            else std::fill(values, values + WORD_BITS, std::uint16_t{0});
+            if (mask[w]) {
+                fetch_ahead(scan_, row, w);
+                hold(scan_.word_pixels(row, w, part, 0), values, counts);
+            } else {
+                std::fill(values, values + WORD_BITS, std::uint16_t{0});
+            }
         }
     }
 
