@@ -1,4 +1,4 @@
-// ctpack: encoding and decoding of chunks, over kernels that have a portable and an AVX2 twin.
+// ctpack: encoding and decoding of chunks, over kernels that have a portable, an AVX2 and an AVX-512 twin.
 #pragma once
 #include "ctpack_format.h"
 
@@ -13,6 +13,7 @@ struct Box {
 struct Target {
     uint8_t* first;
     ptrdiff_t plane_bytes, row_bytes;
+    bool past_caches = false;  // see Rows
 
     uint8_t* row(size_t z, size_t y) const {
         return first + ptrdiff_t(z) * plane_bytes + ptrdiff_t(y) * row_bytes;
@@ -70,8 +71,7 @@ inline void decode_runs(const Chunk& chunk, std::vector<uint8_t>& voxels) {
 }
 
 inline void decode_packed(const Chunk& chunk, const Box& box, const Target& target, Scratch& scratch,
-                          bool portable) {
-    const Kernels& kernels = choose(portable);
+                          const Kernels& kernels) {
     const size_t width = chunk.planes.width;
     const bool whole_rows = box.x0 == 0 && box.x1 == width;
     if (!whole_rows) scratch.voxels.resize(2 * width * (box.y1 - box.y0));
@@ -83,13 +83,15 @@ inline void decode_packed(const Chunk& chunk, const Box& box, const Target& targ
                      {out, 0, target.row_bytes});
             continue;
         }
-        const PackedPlane plane{start.widths, start.body, int16_t(load16(chunk.seeds + 2 * z)), chunk.planes};
+        const PackedPlane plane{start.widths, start.body, int16_t(load16(chunk.seeds + 2 * z)), chunk.planes,
+                                chunk.end};
         if (whole_rows) {
             const ptrdiff_t ahead_bytes = z + 1 < box.z1 ? target.plane_bytes : 0;
-            kernels.restore(plane, {box.y0, box.y1, out, target.row_bytes, ahead_bytes}, scratch.plane);
+            kernels.restore(plane, {box.y0, box.y1, out, target.row_bytes, ahead_bytes, target.past_caches},
+                            scratch.plane);
             continue;
         }
-        kernels.restore(plane, {box.y0, box.y1, scratch.voxels.data(), ptrdiff_t(2 * width), 0},
+        kernels.restore(plane, {box.y0, box.y1, scratch.voxels.data(), ptrdiff_t(2 * width), 0, false},
                         scratch.plane);
         for (size_t y = 0; y < box.y1 - box.y0; ++y)
             std::memcpy(out + ptrdiff_t(y) * target.row_bytes,
@@ -99,18 +101,18 @@ inline void decode_packed(const Chunk& chunk, const Box& box, const Target& targ
 
 // Writes the box of a chunk that `parse` has proven with this same scratch.
 inline void decode(const Chunk& chunk, const Box& box, const Target& target, Scratch& scratch,
-                   bool portable) {
+                   const Kernels& kernels) {
     if (chunk.method == CONSTANT) return fill_box(chunk.payload, chunk.voxel_bytes, box, target);
     if (chunk.method == STORED) return copy_box(chunk.payload, chunk.planes, chunk.voxel_bytes, box, target);
-    if (chunk.method == PACKED) return decode_packed(chunk, box, target, scratch, portable);
+    if (chunk.method == PACKED) return decode_packed(chunk, box, target, scratch, kernels);
     decode_runs(chunk, scratch.voxels);
     copy_box(scratch.voxels.data(), chunk.planes, chunk.voxel_bytes, box, target);
 }
 
 // The whole chunk, into contiguous memory.
-inline void decode_whole(const Chunk& chunk, uint8_t* out, Scratch& scratch, bool portable) {
+inline void decode_whole(const Chunk& chunk, uint8_t* out, Scratch& scratch, const Kernels& kernels) {
     if (chunk.shape.voxels() == 0) return;
-    decode(chunk, whole(chunk.planes), contiguous(out, chunk.planes, chunk.voxel_bytes), scratch, portable);
+    decode(chunk, whole(chunk.planes), contiguous(out, chunk.planes, chunk.voxel_bytes), scratch, kernels);
 }
 
 inline size_t zero_to(uint8_t* out, size_t from, size_t to) {
@@ -138,8 +140,7 @@ inline Source contiguous_source(const Shape& shape, size_t voxel_bytes, const ui
 
 // Bodies are packed where they come to lie if no plane is level, and moved up otherwise.
 inline size_t encode_packed(const Source& source, const Planes& planes, uint8_t* out, Scratch& scratch,
-                            bool portable) {
-    const Kernels& kernels = choose(portable);
+                            const Kernels& kernels) {
     const size_t flags_at = 2 * planes.count, widths_at = align4(flags_at + (planes.count + 7) / 8);
     zero_to(out, flags_at, widths_at);
     const size_t body_room = align4(widths_at + planes.count * planes.width_bytes());
@@ -253,13 +254,13 @@ inline size_t encode_stored(const Source& source, const Planes& planes, uint8_t*
 }
 
 // Encodes a chunk into `out`, which has room for `bound`; returns its length, a multiple of four.
-inline size_t encode(const Source& source, uint8_t* out, Scratch& scratch, bool portable) {
+inline size_t encode(const Source& source, uint8_t* out, Scratch& scratch, const Kernels& kernels) {
     const Planes planes = source.shape.planes();
     if (source.shape.voxels() == 0 || is_constant(source, planes)) return encode_constant(source, out);
     const size_t header = header_bytes(source.shape), n_bytes = size_t(source.shape.voxels()) * source.voxel_bytes;
     size_t parameter = 0, n_payload = 0;
     if (source.voxel_bytes == 2) {
-        n_payload = encode_packed(source, planes, out + header, scratch, portable);
+        n_payload = encode_packed(source, planes, out + header, scratch, kernels);
     } else {
         label_residuals(source, planes, scratch.voxels);
         const Palette palette(scratch.voxels);

@@ -20,13 +20,21 @@ cdef extern from "ctpack.h" namespace "ctpack" nogil:
         Source()
     Source contiguous_source(const Shape& shape, size_t voxel_bytes, const uint8_t* voxels)
     size_t c_bound "ctpack::bound"(const Shape& shape, size_t voxel_bytes)
+    cdef cppclass Kernels:
+        pass
+    cdef cppclass Twin:
+        const char* name
+        const Kernels* kernels
+    cdef cppclass Twins:
+        const Twin* of_ "of"
+        size_t count
+    const Twins TWINS
     size_t c_encode "ctpack::encode"(
-        const Source& source, uint8_t* out, Scratch& scratch, bint portable) except +
+        const Source& source, uint8_t* out, Scratch& scratch, const Kernels& kernels) except +
     const char* c_parse "ctpack::parse"(
         const uint8_t* p, size_t n, Chunk& chunk, Scratch& scratch) except +
     void c_decode "ctpack::decode_whole"(
-        const Chunk& chunk, uint8_t* out, Scratch& scratch, bint portable) except +
-    bint c_has_avx2 "ctpack::has_avx2"()
+        const Chunk& chunk, uint8_t* out, Scratch& scratch, const Kernels& kernels) except +
 
 
 cdef Shape _shape(tuple shape) except *:
@@ -40,9 +48,16 @@ cdef Shape _shape(tuple shape) except *:
     return result
 
 
-def has_avx2():
-    """Whether this processor runs the AVX2 twin."""
-    return c_has_avx2()
+def twins():
+    """Names of the twins that this processor runs, the plain one first and the fastest last."""
+    return tuple([TWINS.of_[k].name.decode("ascii") for k in range(TWINS.count)])
+
+
+cdef const Kernels* _kernels(int twin) except NULL:
+    cdef int count = <int>TWINS.count
+    if not -count <= twin < count:
+        raise ValueError(f"this processor runs {count} twins")
+    return TWINS.of_[twin + count if twin < 0 else twin].kernels
 
 
 def bound(tuple shape, size_t voxel_bytes):
@@ -50,8 +65,12 @@ def bound(tuple shape, size_t voxel_bytes):
     return c_bound(_shape(shape), voxel_bytes)
 
 
-def encode(voxels, tuple shape, out, bint portable=False):
-    """Encode voxels (aligned, C order) of a shape into `out`, with room for `bound`; return the length."""
+def encode(voxels, tuple shape, out, int twin=-1):
+    """Encode voxels (aligned, C order) of a shape into `out`, with room for `bound`; return the length.
+
+    `twin` counts in `twins()`.
+    """
+    cdef const Kernels* kernels = _kernels(twin)
     cdef Py_buffer source, target
     cdef Shape extent = _shape(shape)
     cdef Scratch scratch
@@ -67,7 +86,7 @@ def encode(voxels, tuple shape, out, bint portable=False):
             with nogil:
                 length = c_encode(
                     contiguous_source(extent, source.itemsize, <const uint8_t*>source.buf),
-                    <uint8_t*>target.buf, scratch, portable)
+                    <uint8_t*>target.buf, scratch, kernels[0])
         finally:
             PyBuffer_Release(&target)
     finally:
@@ -92,7 +111,7 @@ def inspect(chunk):
     return proven.voxel_bytes, tuple([proven.shape.extent[axis] for axis in range(proven.shape.axes)])
 
 
-cdef const char* _decode(Py_buffer* source, Py_buffer* target, bint portable) except? NULL nogil:
+cdef const char* _decode(Py_buffer* source, Py_buffer* target, const Kernels* kernels) except? NULL nogil:
     cdef Chunk proven
     cdef Scratch scratch
     cdef const char* fault = c_parse(<const uint8_t*>source.buf, source.len, proven, scratch)
@@ -100,15 +119,17 @@ cdef const char* _decode(Py_buffer* source, Py_buffer* target, bint portable) ex
         if (proven.voxel_bytes != target.itemsize
                 or proven.shape.voxels() * proven.voxel_bytes != <size_t>target.len):
             return "its dtype and number of voxels are not those of the output"
-        c_decode(proven, <uint8_t*>target.buf, scratch, portable)
+        c_decode(proven, <uint8_t*>target.buf, scratch, kernels[0])
     return fault
 
 
-def decode(chunk, out, bint portable=False):
+def decode(chunk, out, int twin=-1):
     """Decode a chunk into `out` (aligned, C order); return what is wrong, or None.
 
     `out` is not touched unless the chunk is sound and has as many voxels, of as many bytes.
+    `twin` counts in `twins()`.
     """
+    cdef const Kernels* kernels = _kernels(twin)
     cdef Py_buffer source, target
     cdef const char* fault
     PyObject_GetBuffer(chunk, &source, PyBUF_SIMPLE)
@@ -116,7 +137,7 @@ def decode(chunk, out, bint portable=False):
         PyObject_GetBuffer(out, &target, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
         try:
             with nogil:
-                fault = _decode(&source, &target, portable)
+                fault = _decode(&source, &target, kernels)
         finally:
             PyBuffer_Release(&target)
     finally:

@@ -52,7 +52,7 @@ struct Chunk {
     uint8_t voxel_bytes = 0;
     Method method = CONSTANT;
     uint32_t n_tokens = 0, palette_size = 0, index_bits = 0;
-    const uint8_t *payload = nullptr, *seeds = nullptr, *palette = nullptr, *tokens = nullptr;
+    const uint8_t *payload = nullptr, *seeds = nullptr, *palette = nullptr, *tokens = nullptr, *end = nullptr;
 };
 
 struct PlaneStart {
@@ -172,6 +172,7 @@ inline const char* parse(const uint8_t* p, size_t n_bytes, Chunk& chunk, Scratch
     if (voxels == 0 && chunk.method != CONSTANT) return "an empty chunk must be constant";
     chunk.planes = chunk.shape.planes();
     chunk.payload = p + header;
+    chunk.end = p + n_bytes;
     if (chunk.method == PACKED) return parse_packed(chunk, n_payload, scratch);
     if (chunk.method == RUNS) return parse_runs(chunk, n_payload, p[7] + 1u);
     const size_t wanted = chunk.method == CONSTANT ? 4 : align4(voxels * chunk.voxel_bytes);

@@ -68,14 +68,15 @@ struct PackedPlane {
     const uint8_t *widths, *body;
     int16_t first;
     Planes planes;
+    const uint8_t* end;  // of what may be read: the chunk's
 };
 
 struct Rows {
     size_t begin, end;  // those wanted
     uint8_t* out;       // of the first of them; aligned to int16
     ptrdiff_t row_bytes;
-    ptrdiff_t
-        ahead_bytes;  // from a row to the one that is decoded a plane later, to fetch its cache lines; or 0
+    ptrdiff_t ahead_bytes;  // from a row to the one that is decoded a plane later, to fetch its cache lines; or 0
+    bool past_caches;       // rows fill whole cache lines and will have left the caches before they are read: a hint
 
     int16_t* at(size_t y) const {  // null for a row that is only passed through
         return y < begin ? nullptr : reinterpret_cast<int16_t*>(out + ptrdiff_t(y - begin) * row_bytes);
@@ -218,6 +219,8 @@ inline constexpr Kernels KERNELS = {encode, restore};
 
 #include "ctpack_avx2.h"
 
+#include "ctpack_avx512.h"
+
 namespace ctpack {
 
 inline bool has_avx2() {
@@ -228,13 +231,38 @@ inline bool has_avx2() {
 #endif
 }
 
-// The fastest twin that this processor runs; `portable` forces the plain one.
-inline const Kernels& choose(bool portable) {
+inline bool has_avx512() {
 #ifdef FASTCT_X86
-    if (!portable && has_avx2()) return avx2::KERNELS;
+    return has_avx2() && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
+           __builtin_cpu_supports("avx512vbmi2");
+#else
+    return false;
 #endif
-    (void)portable;
-    return portable::KERNELS;
 }
+
+struct Twin {
+    const char* name;
+    const Kernels* kernels;
+};
+
+// The twins that this processor runs, the plain one first and the fastest last.
+struct Twins {
+    Twin of[3] = {{"portable", &portable::KERNELS}};
+    size_t count = 1;
+
+    Twins() {
+#ifdef FASTCT_X86
+        if (has_avx2()) of[count++] = {"avx2", &avx2::KERNELS};
+        if (has_avx512()) of[count++] = {"avx512", &avx512::KERNELS};
+#endif
+    }
+};
+
+inline const Twins TWINS;
+
+// The fastest twin; `portable` forces the plain one.
+inline const Kernels& choose(bool portable) { return *TWINS.of[portable ? 0 : TWINS.count - 1].kernels; }
 
 }  // namespace ctpack

@@ -13,6 +13,11 @@ using ctpack::Target;
 constexpr uint64_t MISSING = ~uint64_t(0);
 constexpr size_t CHECKSUM_BYTES = 4, CACHE_LINE = 64;
 
+// From this size on, a region's first voxels leave the caches of a core (1 to 2 MB) while its last are decoded;
+// stores past them save reading every line first: whole CTs take a quarter less time, with or without a pass over
+// their voxels afterwards.
+constexpr size_t PAST_CACHES_BYTES = 8 << 20;
+
 struct Entry {  // as the index holds it
     uint64_t offset, n_bytes;
 };
@@ -124,6 +129,7 @@ inline size_t encode_volume(const Volume& volume, const Grid& grid, uint8_t* out
     std::vector<Entry> index;
     index.reserve(grid.chunks());
     ctpack::Scratch scratch;
+    const ctpack::Kernels& kernels = ctpack::choose(portable);
     size_t end = 0;
     for (size_t z = 0; z < grid.count[0]; ++z)
         for (size_t y = 0; y < grid.count[1]; ++y)
@@ -135,7 +141,7 @@ inline size_t encode_volume(const Volume& volume, const Grid& grid, uint8_t* out
                     continue;
                 }
                 const size_t start = end;
-                end += ctpack::encode(source, out + end, scratch, portable);
+                end += ctpack::encode(source, out + end, scratch, kernels);
                 end = append_checksum(out, start, end, portable);
                 index.push_back({start, end - start});
             }
@@ -185,10 +191,10 @@ inline void decode_box(const ctpack::Chunk& chunk, const Grid& grid, const Box& 
     const ctpack::Planes planes = grid.planes();
     if (chunk.planes.count == planes.count && chunk.planes.height == planes.height &&
         chunk.planes.width == planes.width)
-        return ctpack::decode(chunk, box, target, scratch, portable);
+        return ctpack::decode(chunk, box, target, scratch, ctpack::choose(portable));
     std::vector<int16_t> voxels(grid.voxels());
     uint8_t* bytes = reinterpret_cast<uint8_t*>(voxels.data());
-    ctpack::decode_whole(chunk, bytes, scratch, portable);
+    ctpack::decode_whole(chunk, bytes, scratch, ctpack::choose(portable));
     ctpack::copy_box(bytes, planes, chunk.voxel_bytes, box, target);
 }
 
@@ -206,13 +212,26 @@ inline Box overlap(const Grid& grid, const Region& region, const size_t* at, Tar
     return {lo[0], hi[0], lo[1], hi[1], lo[2], hi[2]};
 }
 
+inline bool fills_lines(const Target& target) {
+    return (reinterpret_cast<uintptr_t>(target.first) | uintptr_t(target.row_bytes) | uintptr_t(target.plane_bytes)) %
+               CACHE_LINE == 0;
+}
+
+// Stores past the caches are seen by other threads only after this.
+inline void finish_stores() {
+#ifdef FASTCT_X86
+    _mm_sfence();
+#endif
+}
+
 // Decodes the chunks that a region (not empty, within the grid) touches, but for missing ones.
 inline Fault decode_region(const Shard& shard, const Region& region, bool portable) {
     const Grid& grid = shard.grid;
     ctpack::Scratch scratch;
-    size_t first[3], last[3], at[3];
+    size_t first[3], last[3], at[3], n_bytes = region.voxel_bytes;
     for (int a = 0; a < 3; ++a)
-        first[a] = region.begin[a] / grid.chunk[a], last[a] = (region.end[a] - 1) / grid.chunk[a];
+        n_bytes *= region.end[a] - region.begin[a], first[a] = region.begin[a] / grid.chunk[a],
+            last[a] = (region.end[a] - 1) / grid.chunk[a];
     for (at[0] = first[0]; at[0] <= last[0]; ++at[0])
         for (at[1] = first[1]; at[1] <= last[1]; ++at[1])
             for (at[2] = first[2]; at[2] <= last[2]; ++at[2]) {
@@ -224,8 +243,10 @@ inline Fault decode_region(const Shard& shard, const Region& region, bool portab
                     return {number, finding};
                 Target target;
                 const Box box = overlap(grid, region, at, target);
+                target.past_caches = n_bytes >= PAST_CACHES_BYTES && fills_lines(target);
                 decode_box(chunk, grid, box, target, scratch, portable);
             }
+    finish_stores();
     return {0, nullptr};
 }
 

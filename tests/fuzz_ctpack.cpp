@@ -35,14 +35,18 @@ static std::vector<int16_t> draw_voxels(Random& random, size_t n_bytes) {
     return voxels;
 }
 
-static Bytes draw_chunk(Random& random, bool portable) {
+static const ctpack::Kernels& draw_twin(Random& random) {
+    return *ctpack::TWINS.of[below(random, ctpack::TWINS.count)].kernels;
+}
+
+static Bytes draw_chunk(Random& random) {
     const ctpack::Shape shape = draw_shape(random);
     const size_t voxel_bytes = 1 + below(random, 2);
     const std::vector<int16_t> voxels = draw_voxels(random, size_t(shape.voxels()) * voxel_bytes);
     Bytes out(ctpack::bound(shape, voxel_bytes));
     ctpack::Scratch scratch;
     out.resize(ctpack::encode(ctpack::contiguous_source(shape, voxel_bytes, reinterpret_cast<const uint8_t*>(voxels.data())),
-                              out.data(), scratch, portable));
+                              out.data(), scratch, draw_twin(random)));
     return out;
 }
 
@@ -77,8 +81,8 @@ static void mutate(Random& random, Bytes& bytes) {
     }
 }
 
-// True where the chunk was taken for sound; then all of it, by both twins, and a box of it were decoded.
-static bool decode(Random& random, const Bytes& bytes, bool portable) {
+// True where the chunk was taken for sound; then all of it, by every twin, and a box of it were decoded.
+static bool decode(Random& random, const Bytes& bytes) {
     std::unique_ptr<uint8_t[]> exact(new uint8_t[bytes.size()]);
     std::copy(bytes.begin(), bytes.end(), exact.get());
     ctpack::Chunk chunk;
@@ -87,10 +91,12 @@ static bool decode(Random& random, const Bytes& bytes, bool portable) {
     const size_t voxels = size_t(chunk.shape.voxels()), size = chunk.voxel_bytes;
     if (voxels == 0 || voxels > (1u << 20)) return true;
     std::unique_ptr<uint8_t[]> out(new uint8_t[voxels * size]);
-    ctpack::decode_whole(chunk, out.get(), scratch, portable);
-    std::unique_ptr<uint8_t[]> twin(new uint8_t[voxels * size]);
-    ctpack::decode_whole(chunk, twin.get(), scratch, !portable);
-    if (std::memcmp(out.get(), twin.get(), voxels * size) != 0) std::abort();
+    ctpack::decode_whole(chunk, out.get(), scratch, ctpack::choose(true));
+    for (size_t k = 1; k < ctpack::TWINS.count; ++k) {
+        std::unique_ptr<uint8_t[]> twin(new uint8_t[voxels * size]);
+        ctpack::decode_whole(chunk, twin.get(), scratch, *ctpack::TWINS.of[k].kernels);
+        if (std::memcmp(out.get(), twin.get(), voxels * size) != 0) std::abort();
+    }
     const ctpack::Planes& planes = chunk.planes;
     const size_t z = below(random, planes.count), y = below(random, planes.height),
                  x = below(random, planes.width);
@@ -99,7 +105,7 @@ static bool decode(Random& random, const Bytes& bytes, bool portable) {
                           x, x + 1 + below(random, planes.width - x)};
     const size_t row = (box.x1 - box.x0) * size, plane = row * (box.y1 - box.y0);
     std::unique_ptr<uint8_t[]> part(new uint8_t[plane * (box.z1 - box.z0)]);
-    ctpack::decode(chunk, box, {part.get(), ptrdiff_t(plane), ptrdiff_t(row)}, scratch, portable);
+    ctpack::decode(chunk, box, {part.get(), ptrdiff_t(plane), ptrdiff_t(row)}, scratch, draw_twin(random));
     for (size_t k = box.z0; k < box.z1; ++k)
         for (size_t j = box.y0; j < box.y1; ++j)
             if (std::memcmp(part.get() + (k - box.z0) * plane + (j - box.y0) * row,
@@ -135,14 +141,15 @@ int main(int argc, char** argv) {
     Bytes seed;
     for (long i = 0; i < inputs; ++i) {
         const bool portable = i & 1;
-        if (i % 8 == 0) seed = draw_chunk(random, portable);
+        if (i % 8 == 0) seed = draw_chunk(random);
         Bytes bytes = seed;
         mutate(random, bytes);
-        accepted += decode(random, bytes, portable);
+        accepted += decode(random, bytes);
         bytes.resize(bytes.size() + 4);
         accepted += decode_shard(random, std::move(bytes), portable);
         done += 2;
     }
+    for (size_t k = 0; k < ctpack::TWINS.count; ++k) std::fprintf(stderr, "%s\n", ctpack::TWINS.of[k].name);
     std::printf("%ld decoded, %ld of them taken for sound\n", done, accepted);
     return 0;
 }

@@ -41,8 +41,9 @@ static Drawn draw(Random& random) {
   }
   drawn.chunk.resize(ctpack::bound(shape, drawn.voxel_bytes));
   ctpack::Scratch scratch;
-  drawn.chunk.resize(ctpack::encode({shape, drawn.voxel_bytes, reinterpret_cast<const uint8_t*>(voxels.data())},
-                                    drawn.chunk.data(), scratch, false));
+  drawn.chunk.resize(ctpack::encode(
+      ctpack::contiguous_source(shape, drawn.voxel_bytes, reinterpret_cast<const uint8_t*>(voxels.data())),
+      drawn.chunk.data(), scratch, ctpack::choose(false)));
   return drawn;
 }
 

@@ -165,20 +165,45 @@ def test_strides_do_not_matter(chunk: np.ndarray, data: st.DataObject) -> None:
     np.testing.assert_array_equal(out, view)
 
 
-def encode_as(chunk: np.ndarray, portable: bool) -> bytes:
+def encode_as(chunk: np.ndarray, twin: int) -> bytes:
     out = np.full(ctpack.bound(chunk.shape, chunk.itemsize), 0xA5, np.uint8)
-    return out[: ctpack.encode(np.ascontiguousarray(chunk), chunk.shape, out, portable)].tobytes()
+    return out[: ctpack.encode(np.ascontiguousarray(chunk), chunk.shape, out, twin)].tobytes()
 
 
-@pytest.mark.skipif(not ctpack.has_avx2(), reason="this processor has one twin only")
-@given(chunks())
-def test_both_twins_write_the_same_bytes_and_read_them(chunk: np.ndarray) -> None:
-    encoded = encode_as(chunk, portable=False)
-    assert encoded == encode_as(chunk, portable=True)
-    for portable in (False, True):
+TWINS = ctpack.twins()
+
+
+@pytest.mark.parametrize("twin", ["avx2", "avx512"])
+@given(chunk=chunks())
+def test_every_twin_writes_and_reads_what_the_portable_one_does(twin: str, chunk: np.ndarray) -> None:
+    if twin not in TWINS:
+        pytest.skip(f"this processor has no {twin}")
+    encoded = encode_as(chunk, TWINS.index(twin))
+    assert encoded == encode_as(chunk, TWINS.index("portable"))
+    for reader in range(len(TWINS)):
         out = np.empty(chunk.shape, chunk.dtype)
-        assert ctpack.decode(encoded, out, portable) is None
+        assert ctpack.decode(encoded, out, reader) is None
         np.testing.assert_array_equal(out, chunk)
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@given(st.lists(st.integers(0, 16), min_size=8, max_size=8), st.integers(1, 5), st.integers(0, 2**32))
+def test_blocks_of_any_widths_side_by_side_are_read(twin: str, widths: list[int], pairs: int, seed: int) -> None:
+    """Residuals of a row of 64 columns, drawn to need these widths; the next rows have others."""
+    rng = np.random.default_rng(seed)
+    blocks = [[rng.integers(-(2**w) // 2, 2**w // 2, (2, 8)) for w in rng.permutation(widths)] for _ in range(pairs)]
+    chunk = np.stack([np.concatenate(rows, 1).astype(np.int16) for rows in blocks]).reshape(1, 2 * pairs, 64)
+    chunk = chunk.cumsum(axis=1, dtype=np.int16).cumsum(axis=2, dtype=np.int16)
+    encoded = encode_as(chunk, 0)
+    assert encoded == encode_as(chunk, TWINS.index(twin))
+    out = np.empty(chunk.shape, chunk.dtype)
+    assert ctpack.decode(encoded, out, TWINS.index(twin)) is None
+    np.testing.assert_array_equal(out, chunk)
+
+
+def test_a_twin_that_the_processor_lacks_is_refused() -> None:
+    with pytest.raises(ValueError, match="twins"):
+        ctpack.decode(b"", np.zeros(1, np.int16), len(TWINS))
 
 
 def test_constant_chunks_and_planes_cost_next_to_nothing() -> None:
