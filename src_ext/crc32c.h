@@ -107,7 +107,7 @@ __attribute__((target("sse4.2"))) inline uint32_t update_sse42(uint32_t state, c
 
 #define FASTCT_FOLD __attribute__((target("avx512f,avx512vl,vpclmulqdq,pclmul,sse4.2"))) inline
 
-constexpr size_t FOLD_BYTES = 256;       // four registers, folded side by side
+constexpr size_t FOLD_BYTES = 256;          // four registers, folded side by side
 constexpr size_t LEAST_FOLDED_BYTES = 512;  // below it the streams are as fast
 
 // Factors that carry the halves of 128 bits over n_bits: x^(n_bits + 32) and x^(n_bits - 32), reflected, one bit up
@@ -129,7 +129,8 @@ FASTCT_FOLD __m512i fold(__m512i sum, __m512i by, __m512i next) {
 }
 
 FASTCT_FOLD __m128i carried(__m128i sum, const Carry& carry) {
-    return _mm_xor_si128(_mm_clmulepi64_si128(sum, factors(carry), 0x00), _mm_clmulepi64_si128(sum, factors(carry), 0x11));
+    const __m128i by = factors(carry);
+    return _mm_xor_si128(_mm_clmulepi64_si128(sum, by, 0x00), _mm_clmulepi64_si128(sum, by, 0x11));
 }
 
 FASTCT_FOLD uint32_t reduce(__m512i sum) {
@@ -143,7 +144,8 @@ FASTCT_FOLD uint32_t reduce(__m512i sum) {
 
 // At least LEAST_FOLDED_BYTES.
 FASTCT_FOLD uint32_t update_folded(uint32_t state, const uint8_t* p, size_t n) {
-    const __m512i by_2048 = _mm512_broadcast_i32x4(factors(OVER_2048)), by_512 = _mm512_broadcast_i32x4(factors(OVER_512));
+    const __m512i by_2048 = _mm512_broadcast_i32x4(factors(OVER_2048)),
+                  by_512 = _mm512_broadcast_i32x4(factors(OVER_512));
     __m512i sums[4];
     for (int k = 0; k < 4; ++k) sums[k] = _mm512_loadu_si512(p + 64 * k);
     sums[0] = _mm512_xor_si512(sums[0], _mm512_zextsi128_si512(_mm_cvtsi32_si128(int(state))));

@@ -11,8 +11,8 @@
 
 namespace ctpack::avx512 {
 
-constexpr size_t BLOCK_READ_BYTES = 32;                                 // loaded for a block, whatever its width
-constexpr size_t ROOM_BYTES = 8 * 2 * BLOCK + BLOCK_READ_BYTES;         // for the eight blocks of two rows
+constexpr size_t BLOCK_READ_BYTES = 32;                          // loaded for a block, whatever its width
+constexpr size_t ROOM_BYTES = 8 * 2 * BLOCK + BLOCK_READ_BYTES;  // for the eight blocks of two rows
 
 // ---- tables ----------------------------------------------------------------------------------------------
 
@@ -35,10 +35,10 @@ struct alignas(128) Unpacking {
 
 struct Tables {
     Unpacking unpacking[WIDE + 1];
-    alignas(64) uint64_t upper[8] = {}, lower[8] = {};                   // lanes of two pairs of blocks: first row, second
-    alignas(64) uint16_t left[32] = {}, right[32] = {};                  // neighbours, in two registers
-    alignas(64) uint16_t lasts[32] = {};                                 // each four columns' last, from lane 1 on
-    alignas(64) uint16_t low_starts[32] = {}, high_starts[32] = {};      // each column's four
+    alignas(64) uint64_t upper[8] = {}, lower[8] = {};               // of two pairs of blocks: first row, second
+    alignas(64) uint16_t left[32] = {}, right[32] = {};              // neighbours, in two registers
+    alignas(64) uint16_t lasts[32] = {};                             // of every four columns, from lane 1 on
+    alignas(64) uint16_t low_starts[32] = {}, high_starts[32] = {};  // which four a column is of
 
     constexpr Tables() {
         for (uint32_t code = 0; code <= WIDE; ++code) unpacking[code].fill(code + (code == WIDE));

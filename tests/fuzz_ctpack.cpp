@@ -45,8 +45,9 @@ static Bytes draw_chunk(Random& random) {
     const std::vector<int16_t> voxels = draw_voxels(random, size_t(shape.voxels()) * voxel_bytes);
     Bytes out(ctpack::bound(shape, voxel_bytes));
     ctpack::Scratch scratch;
-    out.resize(ctpack::encode(ctpack::contiguous_source(shape, voxel_bytes, reinterpret_cast<const uint8_t*>(voxels.data())),
-                              out.data(), scratch, draw_twin(random)));
+    const auto* bytes = reinterpret_cast<const uint8_t*>(voxels.data());
+    out.resize(ctpack::encode(ctpack::contiguous_source(shape, voxel_bytes, bytes), out.data(), scratch,
+                              draw_twin(random)));
     return out;
 }
 
