@@ -10,8 +10,9 @@ namespace turning {
 constexpr int64_t HALF_VOXEL = int64_t(1) << (FRACTION_BITS - 1);
 
 // Output voxels along (z, y, x) that are read together: the part of the volume that they need is mapped once, and
-// stays in the second-level cache. Where a plane of the output is read at one z, it takes a single plane.
-constexpr int64_t DEEP_TILE[3] = {8, 64, 64}, FLAT_TILE[3] = {1, 128, 128};
+// stays in the second-level cache. Where a plane of the output is read at one z, it takes a single plane. Where voxels
+// are read far apart, tiles are halved until they need no more than so many voxels.
+constexpr int64_t DEEP_TILE[3] = {8, 64, 64}, FLAT_TILE[3] = {1, 128, 128}, MOST_VOXELS = 1 << 22;
 
 struct Volume {
     const uint8_t* first;
@@ -67,6 +68,8 @@ inline Run run_inside(const Track& track, int64_t margin, int64_t n) {
 // side (repeated beyond the edge), so that every voxel can be blended with a next one.
 struct Needed {
     int64_t first[3], size[3];
+
+    double voxels(bool flat) const { return double(flat ? 1 : size[0]) * double(size[1]) * double(size[2]); }
 };
 
 inline Needed needed_by(const Reading& reading, const int64_t* corner, const int64_t* tile, const int64_t* shape) {
@@ -157,9 +160,20 @@ struct Reader {
             }
     }
 
+    void read_halves(const int64_t* corner, const int64_t* tile) {
+        const int longest = int(std::max_element(tile, tile + 3) - tile);
+        int64_t at[3] = {corner[0], corner[1], corner[2]}, half[3] = {tile[0], tile[1], tile[2]};
+        half[longest] = tile[longest] / 2;
+        read_tile(at, half);
+        at[longest] += half[longest], half[longest] = tile[longest] - half[longest];
+        read_tile(at, half);
+    }
+
     void read_tile(const int64_t* corner, const int64_t* tile) {
         const bool flat = reading.is_flat();
         const Needed needed = needed_by(reading, corner, tile, volume.shape);
+        if (needed.voxels(flat) > double(MOST_VOXELS) && tile[0] * tile[1] * tile[2] > 1)
+            return read_halves(corner, tile);
         const int64_t z_end = (volume.shape[0] - 1) << FRACTION_BITS;
         map(needed, flat, std::clamp<int64_t>(reading.place(0, corner), 0, z_end));
         const Part mapped{part.data(), int32_t(needed.size[1] * needed.size[2]), int32_t(needed.size[2])};

@@ -62,6 +62,16 @@ def test_tiles_join_without_a_seam(fill):
         np.testing.assert_allclose(found, truth, rtol=0, atol=1e-5)
 
 
+def test_voxels_read_far_apart_are_read_in_small_parts():
+    hu = random_hu((20, 512, 512), 0)  # more voxels than are mapped at a time
+    spread = np.array([[8, 0.2, 0.1], [0.3, 110, 9], [0.2, -8, 95]])
+    for matrix in (spread, spread * [[1, 0, 0], [1, 1, 1], [1, 1, 1]]):  # the second reads each plane at one z
+        grid = Grid((3, 5, 6), np.column_stack([matrix, (1, 20, 40)]))
+        (found,) = gather([hu], [Reading(grid, WINDOW, 1, -1024.0)])
+        truth = reference.resample(reference.window(hu, -1000, 400), rounded(grid), 1, float(WINDOW(-1024.0)))
+        np.testing.assert_allclose(found, truth, rtol=0, atol=1e-5)
+
+
 @law
 @given(shapes, shapes, seeds, fills)
 def test_askew_labels_are_taken_as_they_are(shape, out_shape, seed, fill):
