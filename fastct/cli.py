@@ -11,7 +11,7 @@ import click
 
 from fastct import __version__
 from fastct.errors import FastctError, OptionError
-from fastct.options import CODECS, POOLS, RunOptions, choose, field_names
+from fastct.options import CODECS, POOLS, ConvertOptions, RunOptions, choose, field_names
 from fastct.progress import Reporter
 
 EXIT_FAULTS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -99,6 +99,13 @@ def _json_object(ctx: click.Context, param: click.Parameter, value: str) -> dict
     return found
 
 
+limit_option = click.option(
+    "--limit-bytes",
+    type=click.IntRange(1),
+    default=ConvertOptions.limit_bytes,
+    show_default=True,
+    help="Memory that a file may take, inflated and as int16: what promises more is refused.",
+)
 codec_option = click.option("--codec", type=click.Choice(CODECS), default=CODECS[0], help="How chunks are coded.")
 
 
@@ -106,6 +113,7 @@ codec_option = click.option("--codec", type=click.Choice(CODECS), default=CODECS
 @click.argument("src", type=click.Path())
 @click.argument("store", type=click.Path())
 @codec_option
+@limit_option
 @run_options
 def run(src: str, store: str, **options: Any) -> None:
     """The main job: convert, lung masks, lesion percentages, severity, report."""
@@ -136,6 +144,7 @@ def _run(src: str, store: str, reporter: Reporter, options: dict[str, Any]) -> N
 @click.argument("src", type=click.Path())
 @click.argument("store", type=click.Path())
 @codec_option
+@limit_option
 @run_options
 def convert(src: str, store: str, **options: Any) -> None:
     """Convert .nii.gz volumes to a Zarr store, without loss."""

@@ -22,7 +22,7 @@ class ConvertOptions:
     Parameters
     ----------
     codec : "ctpack" (fastest), "blosc" or "zstd" (readable without fastct).
-    limit_bytes : a file that would inflate to more is refused.
+    limit_bytes : most memory that a file, inflated, and its int16 copy may take; what promises more is refused.
     """
 
     codec: str = "ctpack"

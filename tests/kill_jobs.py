@@ -57,6 +57,8 @@ def do(name: str, here: Path, tell: Connection) -> None:
     try:
         tell.send("ready")
         {**works(here.parent / "source"), "train": train}[name](here)
+        for number in (signal.SIGTERM, signal.SIGINT):  # too late: it is through
+            signal.signal(number, signal.SIG_IGN)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -8,16 +8,21 @@ import shutil
 import tracemalloc
 from base64 import b64encode
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from headless_browser import Browser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_chests import small_chest, write_study
 
+import fastct
+from fastct.comparison import write_comparison
 from fastct.geometry import Geometry
 from fastct.pictures import study_pictures
 from fastct.report import ReportFacts, render_report
+from fastct.reporting import write_report
 
 FACTS = ReportFacts(
     title="Trial",
@@ -341,3 +346,22 @@ def test_browser_takes_a_whole_data_set(browser, drawn, tmp_path):
     assert browser.run(SHOWN + "[0]") == "study_0000"
     assert browser.run("document.querySelectorAll('.thumb canvas').length") < 200, "thumbnails wait to be near"
     assert browser.complaints() == []
+
+
+def test_browser_runs_no_name_of_a_file(browser, tmp_path):
+    """Studies whose files are called so, from the file to the report and to a comparison."""
+    names = ["<script>alert(1)<script>", "<img src=x onerror=alert(2)>\"'&"]
+    for number, name in enumerate(names):
+        hu, _, affine = small_chest(number)
+        write_study(tmp_path / "source" / f"{name}.nii.gz", hu, affine)
+    store = tmp_path / "<b>store"
+    fastct.convert(tmp_path / "source", store, workers=1)
+    assert set(fastct.score(store, workers=1).done) == set(names)
+    pages = [write_report(store), write_comparison(store, *names)]
+    for page in pages:
+        browser.open(Path(page), "")
+        for name in names:
+            assert browser.run(f"document.body.innerText.includes({json.dumps(name)})")
+        assert browser.run("document.querySelectorAll('img[src=x], main script:not([type]), h1 b').length") == 0
+        assert not [e for e in browser.events if e["method"] == "Page.javascriptDialogOpening"]
+        assert browser.complaints() == []

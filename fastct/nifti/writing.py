@@ -4,9 +4,10 @@
 import fcntl
 import hashlib
 import os
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import deflate
 import numpy as np
@@ -148,40 +149,42 @@ def _joined(header: Nifti1Header, version: int, extensions: bytes, voxels_at: in
 
 
 def _publish(target: Path, contents: bytes | bytearray) -> None:
-    """Write beside the target, sync, and rename: a reader sees the old file or the new one, whole.
+    """Write in a folder of our own beside the target, sync, and rename: a reader sees the old file or the new one.
 
-    What a writer that was killed has left beside it, the next one takes up.
+    What a writer that was killed has left there, the next one takes up.
     """
     name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
-    temporary = target.with_name(f".{name}.part")
     try:
-        with _locked(temporary) as file:
+        with _locked_folder(target.with_name(f".{name}.part")) as folder:
             try:
-                file.truncate(0)
-                file.write(contents)
-                file.flush()
-                os.fsync(file.fileno())
-                temporary.replace(target)
-            except BaseException:
-                with suppress(OSError):
-                    temporary.unlink()
-                raise
+                with (folder / "part").open("wb") as file:
+                    file.write(contents)
+                    file.flush()
+                    os.fsync(file.fileno())
+                (folder / "part").replace(target)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
         _sync_folder(target.parent)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         finding = getattr(error, "strerror", None) or str(error)
         raise FileError(target, f"it cannot be written ({finding})", "Check space and permissions") from error
 
 
-def _locked(path: Path) -> BinaryIO:
-    """The file at a path, made where there is none, once no other writer has it."""
+@contextmanager
+def _locked_folder(path: Path) -> Iterator[Path]:
+    """A folder that nobody else may look into, once no other writer has it."""
     while True:
-        file = path.open("ab")
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()  # its last writer has moved it to its target meanwhile
+        path.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):  # its last writer has just removed it
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    yield path
+                    return
+            finally:
+                os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

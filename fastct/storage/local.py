@@ -19,6 +19,7 @@ from fastct.storage.interface import CLAIMS, STAGING, ByteRange, Bytes, Claim, S
 from fastct.storage.place import Place
 from fastct.storage.processes import is_alive
 
+_PROCESS = uuid.uuid4().hex  # of a parent and the children that it forked; their numbers tell them apart
 _LARGE_BYTES = 256 << 10  # a piece of which the disk hears at once: it comes to a quarter of a millisecond
 _RENAME_EXCHANGE = 2  # linux/fs.h: both names change places at one moment
 _AT_FDCWD = -100  # fcntl.h: names are relative to the working directory
@@ -148,14 +149,15 @@ class LocalStorage(Storage):
 
     def write_all(self, files: Mapping[str, Bytes]) -> None:
         """Put files in place, none before all are on the disk; each folder is synced once."""
-        staged = {self.path(key): self._staged() for key in files}
+        staged: dict[Path, Path] = {}
         final = self.root
         try:
             with ExitStack() as opened:
                 written = []
-                for (final, path), payload in zip(staged.items(), files.values(), strict=True):
-                    for folder in (path.parent, final.parent):
-                        folder.mkdir(parents=True, exist_ok=True)
+                for key, payload in files.items():
+                    final, path = self.path(key), self._staged()
+                    staged[final] = path
+                    final.parent.mkdir(parents=True, exist_ok=True)
                     written.append(opened.enter_context(path.open("xb", buffering=0)))
                     _append(written[-1], payload)
                 for file in written:
@@ -176,11 +178,11 @@ class LocalStorage(Storage):
 
     def stage(self, folder: str, pieces: Iterable[tuple[str, Bytes]]) -> Callable[[], None]:
         """Write the files to a staged folder; what this returns syncs them, and moves the folder in."""
-        final, staged = self.path(folder), self._staged()
-        folders, files = [staged], dict[str, FileIO]()
+        final, files = self.path(folder), dict[str, FileIO]()
         try:
-            for parent in (final.parent, staged.parent):
-                parent.mkdir(parents=True, exist_ok=True)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            staged = self._staged()
+            folders = [staged]
             with ExitStack() as undo:
                 undo.callback(shutil.rmtree, staged, ignore_errors=True)
                 opened = undo.enter_context(ExitStack())
@@ -238,8 +240,11 @@ class LocalStorage(Storage):
             raise _unwritable(path, error) from error
 
     def _staged(self) -> Path:
-        """A new path for something staged, which names its owner."""
-        return self.path(f"{STAGING}/{socket.gethostname()}~{os.getpid()}-{uuid.uuid4().hex}")
+        """A new path for something staged, in a folder that names its owner, and that nobody else may look into."""
+        folder = self.path(f"{STAGING}/{socket.gethostname()}~{os.getpid()}-{_PROCESS}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder / uuid.uuid4().hex
 
     def _move_in(self, staged: Path, final: Path) -> None:
         """Rename a staged folder into place; another one that stands there changes places with it, and goes."""
