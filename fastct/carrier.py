@@ -151,7 +151,7 @@ class Carrier:
         sources = list(self._each(partial(_chunk_box, self._shelf), wanted))
         side = self._idle.pop()
         try:
-            boxes, n_bytes = self._pack(sources, side)
+            boxes, n_bytes = pack_chunks(sources, side, self._each)
             outs = [side.empty_on_current_stream(box.shape, box.dtype) for box in wanted]
             made = [side.empty_on_current_stream(shape, dtype) for shape, dtype in finals]
             with side.entered():
@@ -162,15 +162,6 @@ class Carrier:
             self._idle.append(side)
             raise
         return Load((outs, outs if then is None else made), decoding, side, self._idle)
-
-    def _pack(self, sources: Sequence[tuple[Bytes, ChunkBox]], side: device.SideStream) -> tuple[list[ChunkBox], int]:
-        """Copy the chunks that boxes touch to page-locked memory; the boxes with their places there, and the length."""
-        with _named():
-            ranges = [_ranges(source, box) for source, box in sources]
-        sizes = [sum(_aligned(last - first) for first, last in runs) for runs in ranges]
-        ends = list(accumulate(sizes, initial=0))
-        room = side.room(ends[-1])
-        return list(self._each(partial(_packed, room), sources, ranges, ends[:-1])), ends[-1]
 
 
 class Load:
@@ -210,6 +201,24 @@ def _chunk_box(shelf: Shelf, wanted: Wanted) -> tuple[Bytes, ChunkBox]:
     array: OpenArray = shelf.array(wanted.study_id, wanted.array)
     source, index = array.chunks(wanted.begin, wanted.shape)
     return source, ChunkBox(array.layout, index, wanted.begin, wanted.shape, wanted.line, array.name)
+
+
+def pack_chunks(
+    sources: Sequence[tuple[Bytes, ChunkBox]], side: device.SideStream, each: Callable[..., Iterable[ChunkBox]] = map
+) -> tuple[list[ChunkBox], int]:
+    """Copy the chunks that boxes touch to page-locked memory; the boxes with their places there, and the length.
+
+    Raises
+    ------
+    StoreError
+        If an index leads out of its shard.
+    """
+    with _named():
+        ranges = [_ranges(source, box) for source, box in sources]
+    sizes = [sum(_aligned(last - first) for first, last in runs) for runs in ranges]
+    ends = list(accumulate(sizes, initial=0))
+    room = side.room(ends[-1])
+    return list(each(partial(_packed, room), sources, ranges, ends[:-1])), ends[-1]
 
 
 def _packed(room: Bytes, source: tuple[Bytes, ChunkBox], runs: Sequence[tuple[int, int]], at: int) -> ChunkBox:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -15,6 +15,7 @@ from fastct.kept import work_memory
 
 # Products and sums are never fused, so that a GPU rounds as a CPU does.
 COMPILER_OPTIONS = ("-std=c++17", "-fmad=false")
+ALIGNMENT_BYTES = 16  # of arrays that share memory
 INCLUDE = re.compile(r'^#include "(\w+\.h)"$', re.MULTILINE)
 
 
@@ -54,7 +55,9 @@ def gpu_count() -> int:
 
 
 def find_gpus(wanted: str) -> tuple[int, ...]:
-    """The numbers of the GPUs that "cuda" (all) or "cuda:N" (one) names; none for "cpu" and "auto".
+    """The numbers of the GPUs that "cuda" (all) or "cuda:N" (one) names; none for "cpu".
+
+    "auto" names all GPUs, too, and none where there is none or no CuPy.
 
     Raises
     ------
@@ -62,6 +65,10 @@ def find_gpus(wanted: str) -> tuple[int, ...]:
         If there is no such GPU, or CuPy is not installed.
     """
     kind, _, number = wanted.partition(":")
+    if kind == "auto":
+        with suppress(DeviceError):
+            return tuple(range(gpu_count()))
+        return ()
     if kind != "cuda":
         return ()
     there = tuple(range(gpu_count()))
@@ -80,15 +87,15 @@ def to_host(array: Any) -> NDArray[Any]:
 
 
 def to_host_together(*arrays: Any) -> list[NDArray[Any]]:
-    """NumPy arrays of what a GPU's arrays hold; it is waited for once."""
-    ends = np.cumsum([array.nbytes for array in arrays]).tolist()
-    joined = empty_beside(arrays[0], (ends[-1],), np.uint8)
-    for array, end in zip(arrays, ends, strict=True):
-        joined[end - array.nbytes : end] = array.reshape(-1).view(np.uint8)
-    parts = np.split(to_host(joined), ends[:-1])
+    """NumPy arrays of what a GPU's arrays hold, in memory that they share; it is waited for once."""
+    places = np.cumsum([0, *(-(-array.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for array in arrays)]).tolist()
+    joined = empty_beside(arrays[0], (places[-1],), np.uint8)
+    for array, place in zip(arrays, places, strict=False):
+        joined[place : place + array.nbytes] = array.reshape(-1).view(np.uint8)
+    host = fetch(joined)()
     return [
-        np.frombuffer(part.tobytes(), array.dtype).reshape(array.shape)
-        for part, array in zip(parts, arrays, strict=True)
+        host[place : place + array.nbytes].view(array.dtype).reshape(array.shape)
+        for array, place in zip(arrays, places, strict=False)
     ]
 
 

@@ -43,7 +43,8 @@ class RunOptions:
     ----------
     workers : on this machine; 1 works in this process; 0 takes one a core.
     pool : "processes", of which one may die without harm, or "threads", which start at once and die together.
-    device : where studies are scored: "cpu", "cuda" (all GPUs) or "cuda:N"; "auto" is the CPU.
+    device : where studies are scored: "cpu", "cuda" (all GPUs) or "cuda:N"; "auto" takes all GPUs where
+        CuPy finds some, else the CPU.
     scheduler : address of a running Dask scheduler, or a `distributed.Client`; "" for workers of our own.
     worker_wait_s : how long a cluster may be without any worker.
     study_limit_s : a study that takes longer (a disk or server that does not answer) fails.

@@ -170,12 +170,10 @@ def _gpu(run: RunOptions) -> int | None:
 
     Worker processes have one each, as number 0; work in this process stays on the first.
     """
-    if not run.device.startswith("cuda"):
-        return None
-    if run.scheduler:
-        return int(run.device.partition(":")[2] or 0)  # the cluster's own, whatever this machine has
-    (first, *_) = find_gpus(run.device)
-    return 0 if run.in_processes else first
+    if run.scheduler:  # the cluster's own, whatever this machine has
+        return int(run.device.partition(":")[2] or 0) if run.device.startswith("cuda") else None
+    gpus = find_gpus(run.device)
+    return None if not gpus else 0 if run.in_processes else gpus[0]
 
 
 @dataclass(frozen=True)

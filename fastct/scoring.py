@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastct.device import to_gpu, to_host, working_beside
 from fastct.errors import StoreError
 from fastct.geometry import Geometry
+from fastct.gpu_scoring import Examined, examine_study
 from fastct.kept import work_memory
 from fastct.lesions import (
     estimated_severity,
@@ -106,9 +107,10 @@ def score_study(task: ScoreTask) -> Record:
 def _score(storage: Storage, task: ScoreTask) -> Record:
     study = Study(storage, task.study_id)
     record = study.record or Record(task.study_id)
-    hu, geometry = study.hu, study.geometry
     by_expert = record.row.get("lesion_source") == "mask"
-    found = _examine(hu, study.lesion if by_expert else None, geometry, task.gpu)
+    seen = _look_at(study, task.gpu)
+    hu, geometry = seen.hu, study.geometry
+    found = _examine(seen, study.lesion if by_expert else None, geometry)
     labels = {"lung": found.lungs} if by_expert else {"lung": found.lungs, "lesion": found.lesion}
     files = label_files(study, labels, {"lung": "fastct", "lesion": found.row["lesion_source"]})
     with ThreadPoolExecutor(1, "fastct-labels") as disk:  # which has its time while pictures are drawn
@@ -136,14 +138,20 @@ class _Findings:
     row: Row
 
 
-def _examine(hu: NDArray[np.int16], expert: NDArray[np.uint8] | None, geometry: Geometry, gpu: int | None) -> _Findings:
-    """Lungs and lesions of a volume, these by an expert's mask if there is one, found on a GPU if one is named."""
-    if gpu is not None:
-        hu, expert = to_gpu(hu, gpu), None if expert is None else to_gpu(expert, gpu)
+def _look_at(study: Study, gpu: int | None) -> Examined:
+    """A study's voxels, lungs and opacities, found on a GPU if one is named."""
+    if gpu is not None and study.metadata["attributes"]["fastct"]["codec"] == "ctpack":
+        return examine_study(study.storage, study.study_id, gpu)
+    hu = study.hu if gpu is None else to_gpu(study.hu, gpu)
+    found = segment_lungs(hu, study.geometry)
+    opacity = opacity_mask(hu, found.labels, study.geometry)
+    return Examined(study.hu, to_host(found.labels), to_host(opacity), found.flags)
+
+
+def _examine(seen: Examined, expert: NDArray[np.uint8] | None, geometry: Geometry) -> _Findings:
+    """Lungs and lesions of a study, these by an expert's mask if there is one, and what they measure."""
+    hu, lungs, opacity, flags = seen.hu, seen.lungs, seen.opacity, list(seen.flags)
     with working_beside(hu):
-        found = segment_lungs(hu, geometry)
-        lungs, flags = found.labels, list(found.flags)
-        opacity = opacity_mask(hu, lungs, geometry)
         opacity_percent = lesion_fraction(opacity, lungs).percent
         lesion, outside = opacity, 0
         if expert is not None:
@@ -158,7 +166,7 @@ def _examine(hu: NDArray[np.int16], expert: NDArray[np.uint8] | None, geometry: 
             "lesion_outside_ml": outside * geometry.voxel_ml,
             "flags": ";".join(flags),
         }
-        return _Findings(to_host(lungs), to_host(lesion), row)
+        return _Findings(lungs, lesion, row)
 
 
 def measured_row(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry, by_expert: bool) -> Row:

@@ -19,7 +19,7 @@ FLOORS = (
     ("flags", "sides", "airways", "wall", "pleura", "lungs", "opacity", "lesions", "gpu"),
     ("draws", "steps", "transforms", "montage", "pictures", "agreement"),
     ("shelf", "carrier", "sampling", "patches", "dataset", "adapters"),
-    ("conversion", "scoring", "exporting"),
+    ("conversion", "gpu_scoring", "scoring", "exporting"),
     ("batches", "schedule", "pipeline", "readahead", "gpu_loading", "loader"),
     ("pages", "report", "reporting", "comparison", "integrity", "repairing", "verification", "describe", "progress"),
     ("cli", "__main__", "__init__"),

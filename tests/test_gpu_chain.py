@@ -1,14 +1,16 @@
 """Lungs, opacities and scores of studies that lie on a GPU: the CPU's, to the last bit, by the same lines of code."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 
 import numpy as np
 import pytest
 from small_chests import small_chest
 
 import fastct
-from fastct import device
-from fastct.errors import ArrayError, DeviceError
+from fastct import device, gpu_scoring
+from fastct.errors import ArrayError, DeviceError, FastctError
 from fastct.lesions import extend_lungs, lesion_fraction, lesion_profile, opacity_mask
 from fastct.lungs import LungOptions, lung_box, lung_mask, segment_lungs, slice_areas_mm2
 from fastct.phantom import draw_study
@@ -117,10 +119,10 @@ def test_the_host_waits_once_for_a_batch(stand_in):
     stand_in.waits.clear()
     stand_in.launches.clear()
     lungs = lung_mask(placed, geometries)
-    assert stand_in.waits == ["get"]
+    assert stand_in.waits == ["event"]
     assert stand_in.launches.count("walk_sides") == 1
     opacities = opacity_mask(placed[0], lungs[0], geometries[0])
-    assert stand_in.waits == ["get"] * 2
+    assert stand_in.waits == ["event", "get"]
     for found, hu, geometry in zip(lungs, volumes, geometries, strict=True):
         assert_same(found, segment_lungs(hu, geometry).labels)
     assert_same(opacities, opacity_mask(volumes[0], device.to_host(lungs[0]), geometries[0]))
@@ -171,6 +173,50 @@ def test_a_store_is_scored_on_a_gpu(stand_in, scored, tmp_path):
     for one, other in ([store[study_id] for store in stores] for study_id in stores[0]):
         np.testing.assert_array_equal(one.lungs, other.lungs)
         np.testing.assert_array_equal(one.lesion, other.lesion)
+
+
+def test_studies_that_lie_on_the_desk_are_examined_together(stand_in, scored):
+    storage = fastct.open(scored).storage
+    studies = {study_id: fastct.open(scored)[study_id] for study_id in fastct.open(scored)}
+    desk = gpu_scoring._desk(0)
+    if stand_in:
+        stand_in.launches.clear()
+        stand_in.waits.clear()
+    with ThreadPoolExecutor(len(studies)) as threads:
+        with desk._turn:  # nobody begins before all have brought their study
+            asked = {one: threads.submit(gpu_scoring.examine_study, storage, one, 0) for one in studies}
+            while len(desk._waiting) < len(studies):
+                sleep(0.01)
+        found = {one: answer.result() for one, answer in asked.items()}
+    if stand_in:
+        assert stand_in.launches.count("walk_sides") == stand_in.launches.count("share_above") == 1
+        assert stand_in.waits[-2:] == ["event"] * 2  # for what was found, and for faults of chunks
+        assert set(stand_in.waits) == {"event"}
+    for study_id, study in studies.items():
+        lungs = segment_lungs(study.hu, study.geometry)
+        np.testing.assert_array_equal(found[study_id].hu, study.hu)
+        np.testing.assert_array_equal(found[study_id].lungs, lungs.labels)
+        np.testing.assert_array_equal(found[study_id].opacity, opacity_mask(study.hu, lungs.labels, study.geometry))
+        assert found[study_id].flags == lungs.flags
+
+
+def test_a_damaged_study_fails_alone(stand_in, scored, tmp_path):
+    shutil.copytree(scored, tmp_path / "store")
+    store = fastct.open(tmp_path / "store")
+    first, second, *_ = store
+    (shard,) = (tmp_path / "store" / "studies").glob(f"{first}*/0/c/0/0/0")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 1
+    shard.write_bytes(content)
+    desk = gpu_scoring._desk(0)
+    with ThreadPoolExecutor(2) as threads:
+        with desk._turn:
+            asked = [threads.submit(gpu_scoring.examine_study, store.storage, one, 0) for one in (first, second)]
+            while len(desk._waiting) < len(asked):
+                sleep(0.01)
+        with pytest.raises(FastctError, match=rf"{first}.*(checksum|cut short|index)"):
+            asked[0].result()
+        np.testing.assert_array_equal(asked[1].result().hu, store[second].hu)
 
 
 def test_a_gpu_that_is_not_there_is_named(stand_in, scored):

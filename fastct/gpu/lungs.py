@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastct import device, lungs
 from fastct.geometry import Geometry
@@ -114,10 +115,11 @@ def _segment_batch(
     studies = gather_studies(volumes, geometries)
     found = find_lungs(studies, options)
     labels = draw_labels(studies, found, geometries)
-    facts = read_facts(studies, found)
+    facts = device.to_host_together(*collect_facts(studies, found))
+    flags = flags_by(studies, facts, geometries)
     return [
-        lungs.LungMask(one, lungs.flags_of(fact, geometry)) if fact is not None else _on_cpu(hu, geometry, options)
-        for one, fact, hu, geometry in zip(labels, facts, volumes, geometries, strict=True)
+        lungs.LungMask(one, words) if words is not None else _on_cpu(hu, geometry, options)
+        for one, words, hu, geometry in zip(labels, flags, volumes, geometries, strict=True)
     ]
 
 
@@ -136,15 +138,22 @@ def draw_labels(studies: Studies, found: Found, geometries: Sequence[Geometry]) 
     return labels
 
 
-def read_facts(studies: Studies, found: Found) -> list[lungs.Facts | None]:
-    """What flags are made of, for each study; None where a table was too small. Waits for the GPU."""
-    stack = studies.stack
-    counts = (bitrows.count(stack, found.right), bitrows.count(stack, found.left), found.cut)
-    *of_slices, lowest_hu, faults = device.to_host_together(*counts, found.lowest_hu, studies.faults)
-    facts: list[lungs.Facts | None] = []
-    for number, (study, spacing_mm) in enumerate(zip(stack.studies, studies.spacings_mm, strict=True)):
+def collect_facts(studies: Studies, found: Found) -> tuple[Any, ...]:
+    """The arrays that `flags_by` reads, on the GPU."""
+    sides = (bitrows.count(studies.stack, side) for side in (found.right, found.left))
+    return (*sides, found.cut, found.lowest_hu, studies.faults)
+
+
+def flags_by(
+    studies: Studies, facts: Sequence[NDArray[Any]], geometries: Sequence[Geometry]
+) -> list[tuple[str, ...] | None]:
+    """The flags of each study, by what `collect_facts` collected, on the host; None where a table was too small."""
+    *of_slices, lowest_hu, faults = facts
+    flags: list[tuple[str, ...] | None] = []
+    for number, (study, geometry) in enumerate(zip(studies.stack.studies, geometries, strict=True)):
         part = slice(study["first_slice"], study["first_slice"] + study["slices"])
         right, left, cut = (counts[part] for counts in of_slices)
-        cut_mm = float(cut.max()) * spacing_mm[1]
-        facts.append(None if faults[number] else lungs.Facts(right, left, cut_mm, int(lowest_hu[number])))
-    return facts
+        cut_mm = float(cut.max()) * geometry.upright_spacing_mm()[1]
+        fact = lungs.Facts(right, left, cut_mm, int(lowest_hu[number]))
+        flags.append(None if faults[number] else lungs.flags_of(fact, geometry))
+    return flags

@@ -30,7 +30,8 @@ def find_opacities(studies: Studies, lung: Any, voxels_ml: Sequence[float]) -> A
     opaque, dense = above[0] & lung, above[1] & lung
     found = _plateaus(studies, opaque, dense, lung) | _consolidation(studies, opaque, dense, lung, sick)
     rim = bitrows.dilate(stack, found & inner, studies.squares(opacity.RIM_MM + 0.8))
-    found = _without_caps(studies, found | (rim & lung & ~inner), lung)
+    found = _without_rims(studies, found | (rim & lung & ~inner), lung, sick)
+    found = _without_caps(studies, found, lung, sick)
     found = bitrows.close_slices(stack, found, studies.squares(opacity.CLOSE_MM)) & lung
     bodies = studies.find_pieces(found, through=True)
     sizes = [(voxel_ml, 1.0, opacity.SPECK_ML, np.inf) for voxel_ml in voxels_ml]
@@ -95,20 +96,36 @@ def _for_sick(studies: Studies, sick: Any, of_sick_mm: float, usual_mm: float) -
         shapes[:, : discs.shape[1]] = discs
     both = both[..., : max(int((both >= 0).any(axis=(0, 1)).sum()), 1)]
     of_sick, usual = (np.ascontiguousarray(shapes) for shapes in both)
-    limits = np.full(len(studies.stack), opacity.SICK[0], np.float64)
     chosen = studies.stack.zeros(usual.shape, np.int32)
     sizes = (len(studies.stack), usual.shape[1])
     blocks = -(-usual.size // THREADS[0])
-    studies.stack.launch("opacity", "choose_shapes", blocks, sick, limits, of_sick, usual, *sizes, chosen)
+    studies.stack.launch(
+        "opacity", "choose_shapes", blocks, sick, _sick_limits(studies), of_sick, usual, *sizes, chosen
+    )
     return chosen
 
 
-def _without_caps(studies: Studies, found: Any, lung: Any) -> Any:
+def _sick_limits(studies: Studies) -> NDArray[np.float64]:
+    """From which share on each study counts as sick."""
+    return np.full(len(studies.stack), opacity.SICK[0], np.float64)
+
+
+def _without_rims(studies: Studies, found: Any, lung: Any, sick: Any) -> Any:
+    """In lungs that are hardly sick, less what stays within DEEP_MM of the lung's border."""
+    stack, depth = studies.stack, studies.discs(opacity.DEEP_MM)
+    deep = bitrows.erode(stack, lung, depth)
+    keeps = bitrows.dilate(stack, found & deep, studies.discs(opacity.DEEP_MM + opacity.HALO_MM))
+    without, out = found & (keeps | ~bitrows.dilate(stack, deep, depth)), stack.empty()
+    stack.over_words("opacity", "choose_healthy", stack, sick, _sick_limits(studies), without, found, out)
+    return out
+
+
+def _without_caps(studies: Studies, found: Any, lung: Any, sick: Any) -> Any:
     """Less what ends with the lung: thick slices blur the diaphragm's dome, and the apex of the lung."""
     stack = studies.stack
     near = bitrows.dilate(stack, found, studies.squares(opacity.CAP_REACH_MM))
     stays = stack.empty()
-    stack.over_words("opacity", "keep_going_on", stack, found, near | lung, stays)
+    stack.over_words("opacity", "keep_going_on", stack, sick, _sick_limits(studies), found, near, lung, stays)
     pieces = studies.find_pieces(found)
     return stays | pieces.paint(2 * pieces.count_inside(stays) > pieces.areas)
 

@@ -116,9 +116,21 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   }
 }
 
-// Of what was found what goes on in the slices below and above, where the study has them.
+// Of two masks the first for studies less sick than that, else the second.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    keep_going_on(const Stack* __restrict__ stack, const word* __restrict__ found, const word* __restrict__ goes_on,
+    choose_healthy(const Stack* __restrict__ stack, const double* __restrict__ sick, const double* __restrict__ limits,
+                   const word* __restrict__ healthy, const word* __restrict__ usual, word* __restrict__ out) {
+  const Spot spot = spot_of(*stack);
+  if (spot.study >= 0) {
+    out[spot.at] = sick[spot.study] < limits[spot.study] ? healthy[spot.at] : usual[spot.at];
+  }
+}
+
+// Of what was found what goes on in the slices below and above, where the study has them: where there is lung, or more
+// of it near. In studies as sick as that one that goes on to one side does.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    keep_going_on(const Stack* __restrict__ stack, const double* __restrict__ sick, const double* __restrict__ limits,
+                  const word* __restrict__ found, const word* __restrict__ near, const word* __restrict__ lung,
                   word* __restrict__ out) {
   const Spot spot = spot_of(*stack);
   if (spot.study < 0) {
@@ -126,7 +138,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   }
   const Study own = stack->studies[spot.study];
   const int plane = stack->rows * stack->words, z = spot.slice - own.first_slice;
-  const word below = z > 0 ? goes_on[spot.at - plane] : ~(word)0;
-  const word above = z < own.slices - 1 ? goes_on[spot.at + plane] : ~(word)0;
-  out[spot.at] = found[spot.at] & below & above;
+  const bool has_below = z > 0, has_above = z < own.slices - 1, one_will_do = sick[spot.study] > limits[spot.study];
+  const word near_below = has_below ? near[spot.at - plane] : 0, near_above = has_above ? near[spot.at + plane] : 0;
+  word kept = found[spot.at];
+  if (has_below) {
+    kept &= near_below | lung[spot.at - plane] | (one_will_do ? near_above : 0);
+  }
+  if (has_above) {
+    kept &= near_above | lung[spot.at + plane] | (one_will_do ? near_below : 0);
+  }
+  out[spot.at] = kept;
 }
