@@ -176,6 +176,33 @@ class _Found:
 
 def _find_lungs(hu: NDArray[np.int16], spacing_mm: Spacing, options: LungOptions) -> _Found | None:
     """Both lungs of an upright volume; None where there is none."""
+    aerated = _find_aerated(hu, spacing_mm)
+    if aerated is None:
+        return None
+    lungs, room, middle = (aerated.right, aerated.left), aerated.room, aerated.middle
+    if options.keep_consolidation:
+        right, left = draw_in_lesions(lungs, room, middle, spacing_mm)
+    else:
+        right, left = fill_vessels(lungs, spacing_mm)
+    # Thin parts go last: between lesions that were filled, a thin septum of lung is thin no more.
+    thick = masks.disc(THIN_MM, spacing_mm)
+    right, left = (masks.open_slices(one & room, thick) for one in (right, left))
+    return _Found(right, left & ~right, aerated.box, aerated.cut_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class _Aerated:
+    """What holds air of both lungs, and the body less airways and gas: bit masks within a box of the frame."""
+
+    right: Bits
+    left: Bits
+    room: Bits
+    middle: int
+    box: tuple[slice, slice]
+    cut_mm: float
+
+
+def _find_aerated(hu: NDArray[np.int16], spacing_mm: Spacing) -> _Aerated | None:
     outer, air = masks.pack_below(hu, (BODY_HU, EDGE_HU))
     body = _find_body(~outer, spacing_mm)
     box = masks.bounds(body)
@@ -192,16 +219,9 @@ def _find_lungs(hu: NDArray[np.int16], spacing_mm: Spacing, options: LungOptions
     if inner is None:
         return None
     room = body & ~(airways | gas)
-    right, left, room = (mask[:, *inner] for mask in (right, left, room))
-    middle -= inner[1].start * masks.WORD_BITS
-    if options.keep_consolidation:
-        right, left = draw_in_lesions((right, left), room, middle, spacing_mm)
-    else:
-        right, left = fill_vessels((right, left), spacing_mm)
-    # Thin parts go last: between lesions that were filled, a thin septum of lung is thin no more.
-    thick = masks.disc(THIN_MM, spacing_mm)
-    right, left = (masks.open_slices(one & room, thick) for one in (right, left))
-    return _Found(right, left & ~right, _within(box, inner), cut_mm)
+    # Copies, so that the masks of the whole frame go.
+    right, left, room = (mask[:, *inner].copy() for mask in (right, left, room))
+    return _Aerated(right, left, room, middle - inner[1].start * masks.WORD_BITS, _within(box, inner), cut_mm)
 
 
 def _within(box: tuple[slice, slice], inner: tuple[slice, slice]) -> tuple[slice, slice]:
