@@ -26,7 +26,7 @@ def test_write_then_read_and_replace(storage):
     assert bytes(storage.view("a/b.json")) == b"newer"
     assert storage.size_bytes("a/b.json") == 5
     assert list(storage.keys("a")) == ["a/b.json"]
-    assert list(storage.names(STAGING)) == []
+    assert list(storage.keys(STAGING)) == []
 
 
 def test_publish_replaces_a_whole_folder(storage):
@@ -35,7 +35,7 @@ def test_publish_replaces_a_whole_folder(storage):
     storage.publish("study", {"zarr.json": b"[]"})
     assert sorted(storage.keys("study")) == ["study/zarr.json"]
     assert bytes(mapped) == b"one", "a reader keeps what it has open"
-    assert list(storage.names(STAGING)) == []
+    assert list(storage.keys(STAGING)) == []
 
 
 def test_a_folder_is_there_at_every_moment_of_its_replacement(storage):
@@ -121,7 +121,7 @@ def test_a_full_disk_leaves_what_was_there(storage, monkeypatch, nth):
     with pytest.raises(StoreError, match=r"No space left on device.*Make room"):
         storage.publish("study", {"0": b"new", "1": b"new", "zarr.json": b"new"})
     assert {storage.read(key) for key in storage.keys("study")} == {b"old"}
-    assert list(storage.names(STAGING)) == []
+    assert list(storage.keys(STAGING)) == []
 
 
 def test_missing_keys_are_named(storage):
