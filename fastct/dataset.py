@@ -50,11 +50,9 @@ class Dataset:
 
     Examples
     --------
-    >>> import tempfile
-    >>> import fastct
-    >>> from fastct.phantom import write_phantoms
+    >>> import tempfile, fastct.phantom
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.phantom.write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
     ...     _ = fastct.convert(f"{folder}/ct", f"{folder}/store", workers=1)
     ...     dataset = fastct.Dataset(f"{folder}/store", patch=(4, 32, 32), samples_per_study=3, label="")
     ...     len(dataset), dataset[0]["image"].shape, dataset[0]["image"].dtype

@@ -84,14 +84,12 @@ class Loader:
 
     Examples
     --------
-    >>> import tempfile
-    >>> import fastct
-    >>> from fastct.phantom import write_phantoms
+    >>> import tempfile, fastct.phantom
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.phantom.write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
     ...     _ = fastct.convert(f"{folder}/ct", f"{folder}/store", workers=1)
-    ...     dataset = fastct.Dataset(f"{folder}/store", patch=(4, 32, 32), samples_per_study=3, label="")
-    ...     [batch["image"].shape for batch in fastct.Loader(dataset, batch_size=3, threads=2)]
+    ...     patches = fastct.Dataset(f"{folder}/store", (4, 32, 32), samples_per_study=3, label="")
+    ...     [batch["image"].shape for batch in fastct.Loader(patches, batch_size=3, threads=2)]
     [(3, 1, 4, 32, 32), (3, 1, 4, 32, 32)]
     """
 

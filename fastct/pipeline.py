@@ -86,11 +86,9 @@ def convert(
 
     Examples
     --------
-    >>> import tempfile
-    >>> import fastct
-    >>> from fastct.phantom import write_phantoms
+    >>> import tempfile, fastct.phantom
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.phantom.write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
     ...     convert(f"{folder}/ct", f"{folder}/store", codec="ctpack", workers=1).done
     ('study_0001', 'study_0002')
     """
@@ -127,11 +125,9 @@ def score(store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None 
 
     Examples
     --------
-    >>> import tempfile
-    >>> import fastct
-    >>> from fastct.phantom import write_phantoms
+    >>> import tempfile, fastct.phantom
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.phantom.write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
     ...     _ = fastct.convert(f"{folder}/ct", f"{folder}/store", workers=1)
     ...     score(f"{folder}/store", workers=1).failed
     ...     [row["severity"] for row in fastct.open(f"{folder}/store").table]

@@ -40,11 +40,9 @@ def open(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
 
     Examples
     --------
-    >>> import tempfile
-    >>> import fastct
-    >>> from fastct.phantom import write_phantoms
+    >>> import tempfile, fastct.phantom
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.phantom.write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
     ...     _ = fastct.convert(f"{folder}/ct", f"{folder}/store", workers=1)
     ...     study = open(f"{folder}/store")["study_0001"]
     ...     study.read(slice(0, 4), slice(16, 32), slice(16, 32)).shape, study.hu.dtype
@@ -93,11 +91,9 @@ class Store:
 
     Examples
     --------
-    >>> import tempfile
-    >>> import fastct
-    >>> from fastct.phantom import write_phantoms
+    >>> import tempfile, fastct.phantom
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.phantom.write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
     ...     _ = fastct.convert(f"{folder}/ct", f"{folder}/store", workers=1)
     ...     store = open(f"{folder}/store")
     ...     len(store), list(store), store.table[0]["status"]

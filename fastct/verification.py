@@ -59,11 +59,9 @@ def verify(
 
     Examples
     --------
-    >>> import tempfile
-    >>> import fastct
-    >>> from fastct.phantom import write_phantoms
+    >>> import tempfile, fastct.phantom
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
+    ...     _ = fastct.phantom.write_phantoms(f"{folder}/ct", studies=2, shape=(12, 64, 64))
     ...     _ = fastct.convert(f"{folder}/ct", f"{folder}/store", workers=1)
     ...     verify(f"{folder}/store")
     []

@@ -1,21 +1,7 @@
 # Patches out of shards of ctpack chunks, mapped and in place: one call a patch, with the GIL released.
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint64_t
 
-cdef extern from "shard.h" namespace "shard" nogil:
-    cdef struct Entry:
-        uint64_t offset
-        uint64_t n_bytes
-    cdef struct Grid:
-        size_t* count
-        size_t* chunk
-    cdef struct Shard:
-        const uint8_t* bytes
-        size_t n_bytes
-        const Entry* index
-        Grid grid
-    cdef struct Fault:
-        size_t chunk
-        const char* finding
+from chunked cimport Fault, Shard, as_shard, as_told
 
 cdef extern from "values.h" namespace "values" nogil:
     cdef struct Line:
@@ -88,15 +74,11 @@ cdef Source _source(const unsigned char[::1] shard, const uint64_t[:, :, :, ::1]
     cdef Source source
     cdef int axis
     shape, chunk_shape, voxel_bytes = layout
-    source.shard.bytes = &shard[0] if shard.shape[0] else NULL
-    source.shard.n_bytes = shard.shape[0]
-    source.shard.index = <const Entry*>&index[0, 0, 0, 0]
+    source.shard = as_shard(shard, index, chunk_shape)
     source.voxel_bytes = voxel_bytes
     for axis in range(3):
         source.volume[axis] = shape[axis]
-        source.shard.grid.count[axis] = index.shape[axis]
-        source.shard.grid.chunk[axis] = chunk_shape[axis]
-        if index.shape[axis] * <Py_ssize_t>chunk_shape[axis] < <Py_ssize_t>shape[axis] or index.shape[3] != 2:
+        if source.shard.grid.count[axis] * source.shard.grid.chunk[axis] < source.volume[axis]:
             raise ValueError("the index does not cover the volume")
     return source
 
@@ -147,7 +129,7 @@ def read_patch(const unsigned char[::1] shard, const uint64_t[:, :, :, ::1] inde
     kind = _kind(&out[0, 0, 0])
     with nogil:
         fault = c_read(source, patch, mapping, kind, portable)
-    return None if fault.finding == NULL else (fault.chunk, fault.finding.decode("ascii"))
+    return as_told(fault)
 
 
 cdef Reading _reading(const int64_t[:, ::1] places, tuple settings) except *:
@@ -220,4 +202,4 @@ def turn_patch(const unsigned char[::1] shard, const uint64_t[:, :, :, ::1] inde
     memory = &room[0]
     with nogil:
         fault = c_turn(source, reading, fill, memory, target, kind, portable)
-    return None if fault.finding == NULL else (fault.chunk, fault.finding.decode("ascii"))
+    return as_told(fault)

@@ -1,16 +1,12 @@
 # Zarr v3 shards of ctpack chunks for Python: a whole volume in, any region out, with the GIL released.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from chunked cimport Fault, Grid, Shard, as_shard, as_told
+
 cdef extern from "crc32c.h" namespace "crc32c" nogil:
     uint32_t c_crc32c "crc32c::of"(const uint8_t* p, size_t n, bint portable, uint32_t before)
 
 cdef extern from "shard.h" namespace "shard" nogil:
-    cdef struct Entry:
-        uint64_t offset
-        uint64_t n_bytes
-    cdef struct Grid:
-        size_t* count
-        size_t* chunk
     cdef struct Volume:
         const uint8_t* first
         size_t* shape
@@ -28,14 +24,6 @@ cdef extern from "shard.h" namespace "shard" nogil:
         size_t* end
         Target target
         size_t voxel_bytes
-    cdef struct Shard:
-        const uint8_t* bytes
-        size_t n_bytes
-        const Entry* index
-        Grid grid
-    cdef struct Fault:
-        size_t chunk
-        const char* finding
     size_t c_bound "shard::bound"(const Grid& grid, size_t voxel_bytes)
     size_t c_encode "shard::encode_volume"(
         const Volume& volume, const Grid& grid, uint8_t* out, bint portable) except +
@@ -109,16 +97,12 @@ def decode_region(const unsigned char[::1] shard, const uint64_t[:, :, :, ::1] i
     `index` is (chunks along z, y, x, 2): offset and length. Missing chunks leave `out` as it is.
     Returns (number of the chunk, what is wrong with it) for the first fault, else None.
     """
-    cdef Shard source
+    cdef Shard source = as_shard(shard, index, chunk_shape)
     cdef Region region
     cdef Fault fault
     cdef int axis
-    if index.shape[3] != 2 or not _rows(out.shape, out.strides, sizeof(voxel)):
-        raise ValueError("the index has no pairs, or the output's rows are not contiguous")
-    source.bytes = &shard[0] if shard.shape[0] else NULL
-    source.n_bytes = shard.shape[0]
-    source.index = <const Entry*>&index[0, 0, 0, 0]
-    source.grid = _grid((index.shape[0], index.shape[1], index.shape[2]), chunk_shape)
+    if not _rows(out.shape, out.strides, sizeof(voxel)):
+        raise ValueError("the output's rows are not contiguous")
     for axis in range(3):
         region.begin[axis] = begin[axis]
         region.end[axis] = region.begin[axis] + out.shape[axis]
@@ -130,4 +114,4 @@ def decode_region(const unsigned char[::1] shard, const uint64_t[:, :, :, ::1] i
     region.voxel_bytes = sizeof(voxel)
     with nogil:
         fault = c_decode(source, region, portable)
-    return None if fault.finding == NULL else (fault.chunk, fault.finding.decode("ascii"))
+    return as_told(fault)
