@@ -146,7 +146,7 @@ function numbers(row, line) {
     ["Lesion", sided("lesion_percent", "", 1, " %")],
     ["Worse lung", said("lesion_percent_max", 1, " %")],
     ["Lesion volume", said("lesion_ml", 1, " mL")],
-    ["Lesion density, mean", said("lesion_mean_hu", 0, " HU")],
+    ["Mean density", said("lesion_mean_hu", 0, " HU")],
     ["Ground glass", band("lesion_ground_glass_percent")],
     ["Consolidation", band("lesion_consolidation_percent")],
     ["Lesion outside of the lungs", row.lesion_outside_ml > 0 ? said("lesion_outside_ml", 1, " mL") : null],
@@ -155,8 +155,9 @@ function numbers(row, line) {
     ["Voxels", joined(["shape_z", "shape_y", "shape_x"], 0, " × ", " (z, y, x)")],
     ["Spacing", joined(["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"], 2, " × ", " mm")],
     ["HU", joined(["hu_min", "hu_max"], 0, " to ", "")],
+    ["File", row.source],
   ];
-  const told = /^(study_id|category|status|severity|flags|lung_(right_|left_)?ml|lesion_(ml|source|mean_hu|ground_glass_percent|consolidation_percent|outside_ml)|lesion_percent.*|opacity_percent|shape_.|spacing_._mm|hu_m..)$/;
+  const told = /^(study_id|category|status|severity|flags|source|lung_(right_|left_)?ml|lesion_(ml|source|mean_hu|ground_glass_percent|consolidation_percent|outside_ml)|lesion_percent.*|opacity_percent|shape_.|spacing_._mm|hu_m..)$/;
   const rest = columns.filter(name => !told.test(name)).map(name => [name.replaceAll("_", " "), row[name]])
     .map(([name, value]) => [name, typeof value === "number" ? written(value, Number.isInteger(value) ? 0 : 2) : value]);
   const marks = all(".mark", line).map(mark => ["Mark", mark.textContent + (mark.title ? ": " + mark.title : "")]);

@@ -295,10 +295,11 @@ def test_browser_tells_a_lesion_s_density(browser, drawn, tmp_path):
     told = "Object.fromEntries([...document.querySelectorAll('#s{} + .detail dt')].map("
     told += "name => [name.textContent, name.nextSibling.textContent]))"
     sick, sound = (browser.run(told.format(n)) for n in (0, 1))
-    assert sick["Lesion density, mean"] == "−512 HU"
+    assert sick["Mean density"] == "−512 HU"
+    assert sick["File"] == "study_0001.nii.gz"
     assert sick["Ground glass"] == "60.0 mL (75 % of the lesion)"
     assert sick["Consolidation"] == "10.0 mL (13 % of the lesion)"
-    assert not {"Ground glass", "Consolidation", "Lesion density, mean", "Lesion outside of the lungs"} & set(sound)
+    assert not {"Ground glass", "Consolidation", "Mean density", "Lesion outside of the lungs"} & set(sound)
     assert browser.complaints() == []
 
 
