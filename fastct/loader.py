@@ -189,12 +189,16 @@ class _Pass(Iterator[Batches]):
             carrier = Carrier(loader.dataset.reader.shelf, gpu, options.ahead + 1, options.threads)
             self._ahead = GpuReadAhead(loader._todo(), loader.dataset, loader.epoch, carrier)
         self._ended = False
-        weakref.finalize(self, self._ahead.close)
+        self._let_go = weakref.finalize(self, self._ahead.close)
 
     def __next__(self) -> Batches:
         if self._ended:
             raise StopIteration
-        batch = self._ahead.take()
+        try:
+            batch = self._ahead.take()
+        except Exception:
+            self._let_go()  # its error refers to this pass, and the finalizer to its error: neither would ever go
+            raise
         self._loader._gave(batch, self)
         if batch is None:
             self._ended = True

@@ -1,8 +1,10 @@
 """What fastct does with what is not its own: no code out of data, no open doors, no secrets told."""
 
 import ast
+import gc
 import json
 import os
+import shutil
 import stat
 import traceback
 from itertools import product
@@ -181,3 +183,24 @@ def test_two_exports_to_one_file_leave_one_of_them_whole(tmp_path):
         list(pool.map(lambda volume: write_nifti(tmp_path / "a.nii.gz", volume, geometry), volumes * 10))
     assert np.ptp(fastct.read_nifti(tmp_path / "a.nii.gz").hu) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
+
+
+def test_an_epoch_that_fails_leaves_no_file_open(scored, tmp_path):
+    store = shutil.copytree(scored, tmp_path / "store")
+    shard = store / "studies/study_0002.nii.zarr/0/c/0/0/0"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"!")
+
+    def fail():
+        data = fastct.Dataset(store, patch=(4, 16, 16), samples_per_study=2, balance="lung")
+        with pytest.raises(FastctError, match="study_0002"):
+            list(fastct.Loader(data, batch_size=2, threads=2))
+
+    def opened():
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    fail()
+    before = opened()
+    for _ in range(5):
+        fail()
+    assert opened() == before
