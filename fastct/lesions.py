@@ -218,16 +218,30 @@ def _nearest(outside: Bits, right: Bits, left: Bits, geometry: Geometry) -> tupl
     spacing_mm = geometry.upright_spacing_mm()
     to_right, to_left = np.zeros_like(outside), np.zeros_like(outside)
     radius_mm = 0.0
-    while outside.any() and radius_mm < GROW_MM:
+    while radius_mm < GROW_MM:
         radius_mm += max(spacing_mm[1:])
+        near = _around(outside, radius_mm / spacing_mm[1])
+        if near is None:
+            break
         shape = masks.disc(radius_mm, spacing_mm)
-        by_right, by_left = (masks.dilate(side, shape) & outside for side in (right, left))
-        to_right |= by_right
-        to_left |= by_left & ~by_right
-        outside = outside & ~(by_right | by_left)
+        by_right, by_left = (masks.dilate(side[near], shape) & outside[near] for side in (right, left))
+        to_right[near] |= by_right
+        to_left[near] |= by_left & ~by_right
+        outside[near] &= ~(by_right | by_left)
     middle = _between(right, left)
     far_right = outside & beside(outside, middle, left=False)
     return to_right | far_right, to_left | (outside & ~far_right)
+
+
+def _around(mask: Bits, reach_rows: float) -> tuple[slice, slice, slice] | None:
+    """Slices, rows and words that hold a mask and what may reach it from so far; None where it is empty."""
+    box = masks.bounds(mask)
+    if box is None:
+        return None
+    held, margin = np.flatnonzero(to_host(masks.count(mask))), int(reach_rows) + 1
+    rows = slice(max(box[0].start - margin, 0), box[0].stop + margin)
+    words = slice(max(box[1].start - 1, 0), box[1].stop + 1)  # no shape reaches beyond the next word
+    return slice(int(held[0]), int(held[-1]) + 1), rows, words
 
 
 def _between(right: Bits, left: Bits) -> float:
