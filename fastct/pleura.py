@@ -59,12 +59,12 @@ def draw_in_lesions(lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing) 
     Where that is more than a little, it is looked for once more, nearer to the mediastinum.
     """
     aerated = lungs[0] | lungs[1]
-    lungs = _draw_in(lungs, room, middle, spacing_mm, CAUTIOUS)
+    lungs = _draw_in(lungs, aerated, room, middle, spacing_mm, CAUTIOUS)
     drawn = lungs[0] | lungs[1]
     lesions = masks.open_slices(drawn & ~aerated, masks.disc(LESION_CORE_MM, spacing_mm))
     share = float(masks.count(lesions).sum() / max(masks.count(drawn).sum(), 1))
     if share > LITTLE:
-        lungs = _draw_in(lungs, room, middle, spacing_mm, _limits(share))
+        lungs = _draw_in(lungs, aerated, room, middle, spacing_mm, _limits(share))
     return lungs
 
 
@@ -87,7 +87,7 @@ def fill_vessels(lungs: Lungs, spacing_mm: Spacing) -> Lungs:
     return _share_out(holes, small, (right, left))
 
 
-def _draw_in(lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing, limits: Limits) -> Lungs:
+def _draw_in(lungs: Lungs, aerated: Bits, room: Bits, middle: int, spacing_mm: Spacing, limits: Limits) -> Lungs:
     right, left = lungs
     heart = heart_zone(left, middle, spacing_mm)
     open_room = room & outside_ellipse(right, middle, HILA_MM, spacing_mm)
@@ -101,7 +101,7 @@ def _draw_in(lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing, limits:
         lungs = close_bases(lungs, room & aside, limits.base_mm, spacing_mm)
     aside = aside & ~heart
     filled = fill_gaps(lungs, room, aside, middle, spacing_mm)
-    return add_crescents(lungs, filled, room & ~heart, middle, spacing_mm)
+    return add_crescents(filled, aerated, room & ~heart, middle, spacing_mm)
 
 
 def _aside(mask: Bits, middle: int, pixels: float) -> Bits:
@@ -245,11 +245,10 @@ def _share_out(gaps: Pieces, chosen: NDArray[np.bool_], lungs: Lungs) -> Lungs:
     return right | gaps.paint(chosen & right_side), left | gaps.paint(chosen & ~right_side)
 
 
-def add_crescents(before: Lungs, lungs: Lungs, room: Bits, middle: int, spacing_mm: Spacing) -> Lungs:
-    """The lungs with what lies between the lesions that were just filled and the chest wall, within `room`."""
+def add_crescents(lungs: Lungs, aerated: Bits, room: Bits, middle: int, spacing_mm: Spacing) -> Lungs:
+    """The lungs with what lies between the lesions that were drawn in and the chest wall, within `room`."""
     right, left = lungs
-    fresh = (right | left) & ~(before[0] | before[1])
-    pockets = masks.open_slices(fresh, masks.disc(LESION_CORE_MM, spacing_mm))
+    pockets = masks.open_slices((right | left) & ~aerated, masks.disc(LESION_CORE_MM, spacing_mm))
     held = np.flatnonzero(masks.count(pockets))
     if not len(held):
         return lungs

@@ -13,6 +13,7 @@ from fastct.errors import ArrayError
 from fastct.flags import FLAG_MEANINGS, INFORMING_FLAGS
 from fastct.geometry import Geometry
 from fastct.kernels import masks
+from fastct.lesions import lesion_fraction, opacity_mask
 from fastct.lungs import LungOptions, lung_box, lung_mask, segment_lungs, slice_areas_mm2
 from fastct.pleura import close_bases
 from fastct.wall import raised_hull
@@ -344,12 +345,17 @@ def test_disease_planted_into_real_lungs(real_data, share, least):
         expert = read(real_data / f"ct/lctsc_{case}_lung.nii.gz")[0] > 0
         for seed in range(3):
             sick = plant(hu, expert, geometry.spacing_mm, share, seed)
-            labels = lung_mask(sick.hu, geometry) > 0
+            lungs = lung_mask(sick.hu, geometry)
+            labels = lungs > 0
             overlap = (labels & expert).sum()
-            found.append((dice(labels, expert), overlap / labels.sum(), overlap / expert.sum()))
-    scores, precision, recall = np.array(found).T
+            estimate = lesion_fraction(opacity_mask(sick.hu, lungs, geometry), lungs).percent
+            error = estimate - 100 * sick.lesion.sum() / expert.sum()
+            found.append((dice(labels, expert), overlap / labels.sum(), overlap / expert.sum(), error))
+    scores, precision, recall, errors = np.array(found).T
     assert scores.mean() >= least
-    assert scores.min() >= least - 0.02
+    assert scores.min() >= least - 0.005
+    assert np.abs(errors).mean() <= 1.5
+    assert np.abs(errors).max() <= 3.0
     assert precision.mean() >= 0.97
     assert recall.mean() >= 1 - 0.2 * share - 0.02
 

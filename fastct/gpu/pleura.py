@@ -44,7 +44,7 @@ def draw_in_lesions(studies: Studies, lungs: Lungs, room: Any, middles: Any) -> 
     centres = find_centres(studies, middles)
     aerated = lungs[0] | lungs[1]
     cautious = Limits(_offsets(studies, pleura.CAUTIOUS.bridge_mm), _offsets(studies, pleura.CAUTIOUS.aside_mm))
-    lungs = _draw_in(studies, lungs, room, centres, cautious)
+    lungs = _draw_in(studies, lungs, aerated, room, centres, cautious)
     drawn = lungs[0] | lungs[1]
     lesions = bitrows.open_slices(stack, drawn & ~aerated, studies.discs(pleura.LESION_CORE_MM))
     frames = stack.zeros((len(stack), 4), np.int32)
@@ -56,7 +56,7 @@ def draw_in_lesions(studies: Studies, lungs: Lungs, room: Any, middles: Any) -> 
     stack.launch("pleura", "second_look", blocks, stack, *counts, studies.terms(_limit_terms), *found)
     again = studies.within(stack.within(frames))
     limits = Limits(bridges, aside, _base_discs(again, bases_mm))
-    seconds = _draw_in(again, lungs, room, find_centres(again, middles), limits)
+    seconds = _draw_in(again, lungs, aerated, room, find_centres(again, middles), limits)
     right, left = (_second(again, one, other) for one, other in zip(lungs, seconds, strict=True))
     return right, left
 
@@ -105,7 +105,7 @@ def choose_sizes(pieces: PiecesOfStack, terms: Any) -> Any:
     return chosen
 
 
-def _draw_in(studies: Studies, lungs: Lungs, room: Any, centres: Any, limits: Limits) -> Lungs:
+def _draw_in(studies: Studies, lungs: Lungs, aerated: Any, room: Any, centres: Any, limits: Limits) -> Lungs:
     right, left = lungs
     heart = heart_zone(studies, left, centres)
     open_room = room & outside_ellipse(studies, centres, pleura.HILA_MM)
@@ -118,7 +118,7 @@ def _draw_in(studies: Studies, lungs: Lungs, room: Any, centres: Any, limits: Li
         lungs = close_bases(studies, lungs, room & aside, limits.bases)
     aside = aside & ~heart
     filled = fill_gaps(studies, lungs, room, aside, centres)
-    return add_crescents(studies, lungs, filled, room & ~heart, centres)
+    return add_crescents(studies, filled, aerated, room & ~heart, centres)
 
 
 def _ends(studies: Studies, counts: Any) -> Any:
@@ -243,12 +243,11 @@ def _dome_terms(spacing_mm: Spacing) -> tuple[float, ...]:
     return (*spacing_mm, pleura.SMALL_MM2, *shares, pleura.DOME_MM, pleura.POCKET_DOME_MM)
 
 
-def add_crescents(studies: Studies, before: Lungs, lungs: Lungs, room: Any, centres: Any) -> Lungs:
-    """The lungs with what lies between the lesions that were just filled and the chest wall, within `room`."""
+def add_crescents(studies: Studies, lungs: Lungs, aerated: Any, room: Any, centres: Any) -> Lungs:
+    """The lungs with what lies between the lesions that were drawn in and the chest wall, within `room`."""
     stack = studies.stack
     right, left = lungs
-    fresh = (right | left) & ~(before[0] | before[1])
-    pockets = bitrows.open_slices(stack, fresh, studies.discs(pleura.LESION_CORE_MM))
+    pockets = bitrows.open_slices(stack, (right | left) & ~aerated, studies.discs(pleura.LESION_CORE_MM))
     near = bitrows.dilate(stack, pockets, studies.discs(pleura.CRESCENT_MM)) & room
     crescents = raised_hull(studies, right | left) & near & ~bitrows.hull(stack, right, left)[0]
     of_right = right_of(studies, centres)
