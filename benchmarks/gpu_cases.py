@@ -13,6 +13,8 @@ from benchmarks import common
 from benchmarks.gpu_timings import Case, Work
 from fastct import device
 from fastct.carrier import Carrier, Wanted, read_boxes
+from fastct.gpu.opacity import estimate_batch
+from fastct.gpu_scoring import examine_together
 from fastct.kernels.chunks import ChunkBox, begin_decoding
 from fastct.kernels.counts import count_lungs, histogram
 from fastct.kernels.gather import gather
@@ -30,7 +32,7 @@ WINDOW_HU = (-1000.0, 400.0)
 SPACINGS_MM = ((8.0, 1.5, 1.5), (1.5, 1.5, 1.5))
 SMALL: Shape = (12, 96, 96)
 FINE_AFFINE = np.diag([-0.75, 0.75, 8.0, 1.0])
-VOLUMES, SMALL_VOLUMES = 16, 2
+VOLUMES, SMALL_VOLUMES = 32, 2
 PATCH, SMALL_PATCH, PATCHES, SMALL_PATCHES = (32, 128, 128), (8, 40, 40), 64, 4
 ALIGNMENT_BYTES = 16
 
@@ -101,6 +103,7 @@ def cases(place: Place, small: bool) -> Iterator[Maker]:
     yield lambda: _carry_patches(subjects)
     yield lambda: _lungs(subjects)
     yield lambda: _opacities(subjects)
+    yield lambda: _examined(subjects)
 
 
 def _bytes_of(*batches: Any) -> int:
@@ -227,14 +230,19 @@ def _decode_patches(subjects: Subjects) -> Case:
     return Case("decode and window patches", moved, own, {}, samples=len(boxes))
 
 
-def _carry_patches(subjects: Subjects) -> Case:
-    """From the page cache to finished patches; on a GPU with a batch under way while the next is sent."""
+def _stored_studies(subjects: Subjects) -> Any:
+    """A store of four studies."""
     folder = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
     (folder / "studies").mkdir()
     for number, hu in enumerate(subjects.rolled(subjects.hu)[:4]):
         write_nifti(folder / "studies" / f"study_{number:04d}.nii.gz", hu, subjects.geometry)
     fastct.convert(folder / "studies", folder / "store", workers=1, device="cpu")
-    store = fastct.open(folder / "store")
+    return fastct.open(folder / "store")
+
+
+def _carry_patches(subjects: Subjects) -> Case:
+    """From the page cache to finished patches; on a GPU with a batch under way while the next is sent."""
+    store = _stored_studies(subjects)
     draws, patch = _patches(subjects)
     ids, line = list(store), window_line(*WINDOW_HU)
     wanted = [Wanted(ids[k % len(ids)], begin, patch, "float32", line) for k, begin in draws]
@@ -261,13 +269,32 @@ def _lungs(subjects: Subjects) -> Case:
 
 def _opacities(subjects: Subjects) -> Case:
     volumes, geometry = subjects.volumes, subjects.geometry
-    masks = fastct.lung_mask(volumes, [geometry] * len(volumes))
+    geometries = [geometry] * len(volumes)
+    masks = fastct.lung_mask(volumes, geometries)
 
     def own() -> Any:
+        if not subjects._is_on_cpu():
+            return estimate_batch(volumes, masks, geometries)
         return [fastct.opacity_mask(hu, lungs, geometry) for hu, lungs in zip(volumes, masks, strict=True)]
 
     moved = _bytes_of(volumes, masks) + sum(int(hu.size) for hu in volumes)
     return Case("opacity masks", moved, own, {}, samples=len(volumes))
+
+
+def _examined(subjects: Subjects) -> Case:
+    """From the page cache to voxels, lungs and opacities on the host."""
+    store = _stored_studies(subjects)
+    ids = [list(store)[number % len(store)] for number in range(subjects.count)]
+
+    def own() -> Any:
+        if not subjects._is_on_cpu():
+            return examine_together(store.storage, ids, 0)
+        studies = [store[study_id] for study_id in ids]
+        lungs = [fastct.lung_mask(study.hu, study.geometry) for study in studies]
+        return [fastct.opacity_mask(study.hu, one, study.geometry) for study, one in zip(studies, lungs, strict=True)]
+
+    moved = 4 * subjects.count * int(np.prod(subjects.geometry.shape))
+    return Case("studies of a store examined", moved, own, {}, samples=subjects.count)
 
 
 def _tensor(array: Any) -> Any:

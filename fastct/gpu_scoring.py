@@ -56,12 +56,22 @@ def examine_study(storage: Storage, study_id: str, gpu: int) -> Examined:
     OptionError
         If it is not coded by ctpack.
     """
+    return _desk(gpu).ask(_job(storage, study_id))
+
+
+def examine_together(storage: Storage, study_ids: Sequence[str], gpu: int) -> list[Examined]:
+    """The same of several studies, in batches that fit the GPU's memory; errors as for one."""
+    jobs = [_job(storage, study_id) for study_id in study_ids]
+    parts = in_batches([job.geometry.shape for job in jobs])
+    return [examined for part in parts for examined in _desk(gpu).examine(jobs[part])]
+
+
+def _job(storage: Storage, study_id: str) -> _Job:
     card = Shelf(storage, 1).card(study_id)
     array = OpenArray(storage, card, IMAGE)
     begin, shape = (0, 0, 0), array.layout.shape
     source, index = array.chunks(begin, shape)
-    box = ChunkBox(array.layout, index, begin, shape, name=array.name)
-    return _desk(gpu).ask(_Job(source, box, card.geometry))
+    return _Job(source, ChunkBox(array.layout, index, begin, shape, name=array.name), card.geometry)
 
 
 @cache
@@ -104,6 +114,11 @@ class _Desk:
         else:
             for (_, answer), examined in zip(taken, found, strict=True):
                 answer.set_result(examined)
+
+    def examine(self, jobs: Sequence[_Job]) -> list[Examined]:
+        """What was found in some studies, in one batch."""
+        with self._turn:
+            return self._examine(jobs)
 
     def _examine(self, jobs: Sequence[_Job]) -> list[Examined]:
         """Decode, find lungs and opacities, fetch all of it; the GPU is waited for at the end."""

@@ -158,16 +158,19 @@ def test_masks_are_not_mixed_with_those_of_another_place(stand_in):
         opacity_mask(device.to_gpu(hu), lesion, geometry)
 
 
-def test_a_store_is_scored_on_a_gpu(stand_in, scored, tmp_path):
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_store_is_scored_on_a_gpu(stand_in, scored, tmp_path, workers):
     for folder in ("cpu", "gpu"):
         shutil.copytree(scored, tmp_path / folder)
-    options = {"workers": 1, "overwrite": True}
+    options = {"workers": workers, "pool": "threads", "overwrite": True}
     fastct.score(tmp_path / "cpu", device="cpu", **options)
     if stand_in:
         stand_in.launches.clear()
     summary = fastct.score(tmp_path / "gpu", device="cuda", **options)
     assert len(summary.done) == 4
-    assert not stand_in or stand_in.launches.count("share_above") == 4
+    if stand_in:
+        batches = stand_in.launches.count("share_above")
+        assert batches == 4 if workers == 1 else batches <= 4
     assert (tmp_path / "gpu" / "studies.csv").read_bytes() == (tmp_path / "cpu" / "studies.csv").read_bytes()
     stores = [fastct.open(tmp_path / folder) for folder in ("gpu", "cpu")]
     for one, other in ([store[study_id] for store in stores] for study_id in stores[0]):
