@@ -252,3 +252,23 @@ def test_a_study_is_read_as_it_was_or_as_it_is_while_it_is_replaced(tmp_path):
     writer.join()
     assert read > 0
     assert not any(told)
+
+
+@pytest.mark.parametrize("year", [1970, 2106])
+def test_clocks_that_jump_change_nothing(place, monkeypatch, year):
+    """Files from the past and the future, and a clock that stands there while the job runs."""
+    source, store = place
+    convert(place)
+    score(place)
+    before = {key: payload for key, payload in contents(store).items() if "records" not in key}
+    moment = (year - 1970) * 31_556_952
+    if source.is_local:
+        for path in source.root.rglob("*.nii.gz"):
+            os.utime(path, (moment, moment))
+    monkeypatch.setattr("time.time", lambda: float(moment))
+    assert convert(place).done == ()
+    assert score(place).done == ()
+    assert convert(place, overwrite=True).done == IDS
+    assert score(place).done == IDS
+    assert {key: payload for key, payload in contents(store).items() if "records" not in key} == before
+    assert fastct.verify(store.place.url) == []
