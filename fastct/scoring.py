@@ -30,7 +30,7 @@ from fastct.storage import WORK, Place, Storage, open_storage
 from fastct.store import Study, holds
 
 PICTURES = f"{WORK}/pictures"
-SCORING = 6  # raised whenever masks or numbers change for the same voxels, so that old scores are made anew
+SCORING = 7  # raised whenever masks or numbers change for the same voxels, so that old scores are made anew
 
 
 @dataclass(frozen=True)
