@@ -101,7 +101,7 @@ def test_progress_is_shown_on_a_terminal(broken_chests, tmp_path):
     assert bool(who["dashboard"]) == bool(importlib.util.find_spec("bokeh"))
     assert re.search(rf"workers: 2 \(processes\){watch}", text)
     assert re.search(r"convert\s+\S+ 4/4 \d+ MB/s, 1 failed 0:00:00", text)
-    assert re.search(r"[123]/4 \d+ MB/s(, 1 failed)? (-:--:--|0:\d\d:\d\d)", text), "it moves"
+    assert re.search(r"convert\s+\S+ [0-3]/[4?]", text), "it is there before the end"
     assert re.search(r"failed: study_0003: ", text)
     studies = [event for event in events if event["event"] == "study"]
     assert sorted(event["study_id"] for event in studies) == [f"study_000{n}" for n in (1, 2, 3, 4)]
