@@ -256,6 +256,7 @@ def _module(name: str) -> Any:
 def _cupy() -> Any:
     try:
         import cupy
+        import cupy.cuda  # a folder of that name, or the rest of an installation, is no CuPy
     except ImportError:
         raise DeviceError(
             "CuPy",
