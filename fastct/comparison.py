@@ -123,6 +123,7 @@ def write_comparison(
     """
     storage, key = open_storage(store, storage_options), f"{PAGES}/{first}_{second}.html"
     storage.write(key, seal_page(comparison_page(store, first, second, storage_options)))
+    storage.sweep()
     return storage.location(key)
 
 

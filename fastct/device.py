@@ -256,7 +256,7 @@ def _module(name: str) -> Any:
 def _cupy() -> Any:
     try:
         import cupy
-        import cupy.cuda  # a folder of that name, or the rest of an installation, is no CuPy
+        from cupy import cuda  # noqa: F401  a folder of that name, or the rest of an installation, has none
     except ImportError:
         raise DeviceError(
             "CuPy",

@@ -51,6 +51,7 @@ def write_report(store: str | os.PathLike[str], storage_options: Mapping[str, An
     )
     page = "".join(render_report(Store(storage).table, _Pictures(storage), facts))
     storage.write(REPORT, seal_page(page))
+    storage.sweep()
     return storage.location(REPORT)
 
 

@@ -67,7 +67,8 @@ def test_workers_killed_while_they_score_cost_nothing(chests, scored, tmp_path):
 
         summary = fastct.score(store, workers=2, crew=crew, on_event=kill_one)
     assert len(killed) == 2
-    assert (len(summary.done), summary.failed) == (4, ())
+    # A study whose worker was killed when it was through is found done by the next.
+    assert (len(summary.done + summary.skipped), summary.failed) == (4, ())
     assert (store / "studies.csv").read_bytes() == (scored / "studies.csv").read_bytes()
     assert fastct.verify(store) == []
 

@@ -174,17 +174,27 @@ def _publish(target: Path, contents: bytes | bytearray) -> None:
 def _locked_folder(path: Path) -> Iterator[Path]:
     """A folder that nobody else may look into, once no other writer has it."""
     while True:
-        path.mkdir(mode=0o700, exist_ok=True)
-        with suppress(FileNotFoundError):  # its last writer has just removed it
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                with suppress(OSError):  # a file system without locks
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    yield path
-                    return
-            finally:
-                os.close(descriptor)
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue  # its last writer has just removed it
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _stands(path, descriptor):
+                yield path
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _stands(path: Path, descriptor: int) -> bool:
+    """Whether a folder that was opened is still the one at its path."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False))
+    return False
 
 
 def _sync_folder(folder: Path) -> None:
