@@ -10,7 +10,7 @@
 #include "../src_ext/shard.h"
 #include "cuda_on_cpu/cuda_on_cpu.h"
 // The kernels, and names of their own for what the CPU's codec has as well.
-#include "../fastct/kernels/gpu/chunks.cu"
+#include "chunks.cu"
 
 using Bytes = std::vector<uint8_t>;
 using Random = std::mt19937_64;

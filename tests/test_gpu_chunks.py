@@ -240,7 +240,8 @@ def test_the_kernels_stay_in_bounds_on_mutated_bytes(tmp_path):
     source = Path(__file__).parent / "fuzz_gpu_chunks.cpp"
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize=alignment", "-fno-sanitize-recover=undefined"]
     flags = ["-O0", "-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing", "-w", *sanitizers]
-    includes = ["-I", str(source.parent / "cuda_on_cpu")]
+    folders = (source.parent / "cuda_on_cpu", Path(on_gpu.__file__).parent)
+    includes = [f"-I{folder}" for folder in folders]
     built = subprocess.run(["g++", *flags, *includes, str(source), "-o", str(program)], capture_output=True, text=True)
     if built.returncode and "asan" in built.stderr:
         pytest.skip("g++ has no AddressSanitizer here")
