@@ -42,7 +42,7 @@ public:
         char* block = bytes >= SMALL_BYTES ? from_room(bytes) : nullptr;
         if (!block) block = static_cast<char*>(std::malloc(bytes + sizeof(Head)));
         if (!block) return nullptr;
-        new (block) Head{bytes};
+        (new (block) Head)->bytes = bytes;
         return block + sizeof(Head);
     }
 
@@ -57,8 +57,9 @@ public:
     static std::size_t bytes_of(void* payload) { return (static_cast<Head*>(payload) - 1)->bytes; }
 
 private:
-    struct alignas(64) Head {  // so that blocks, and what they hold, begin with a line of the caches
+    struct Head {  // as long as a line of the caches: in the room, blocks and what they hold begin with one
         std::size_t bytes;
+        char rest[64 - sizeof(std::size_t)];
     };
     struct Gap {
         std::size_t from, bytes;

@@ -1,5 +1,4 @@
 # Arrays of NumPy in work memory: arena.h as a memory handler (NEP 49).
-# distutils: language = c++
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cpython.ref cimport PyObject
 

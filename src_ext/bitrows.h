@@ -249,22 +249,22 @@ inline void for_span(std::int32_t x0, std::int32_t x1, Action action) {
     }
 }
 
-// A byte of 0 or 1 for each bit of a byte.
-struct ByteSpread {
-    std::uint64_t bytes[256];
-    ByteSpread() {
-        for (int bits = 0; bits < 256; ++bits) {
-            std::uint8_t spread[8];
-            for (int i = 0; i < 8; ++i) spread[i] = bits >> i & 1;
-            std::memcpy(bytes + bits, spread, sizeof spread);
-        }
+// A byte of `value` or 0 for each bit of a byte.
+struct ByteValues {
+    std::int8_t bytes[256][8];
+    explicit ByteValues(int value) {
+        for (int bits = 0; bits < 256; ++bits)
+            for (int i = 0; i < 8; ++i) bytes[bits][i] = static_cast<std::int8_t>(bits >> i & 1 ? value : 0);
+    }
+    void spread(word bits, std::int8_t* out) const {
+        for (int b = 0; b < 8; ++b) std::memcpy(out + 8 * b, bytes[bits >> (8 * b) & 0xff], 8);
     }
 };
 
 // Writes `label` where the mask is set; pixels that only pad the last word are left out.
 inline void write_label(const word* mask, std::ptrdiff_t rows, std::ptrdiff_t words, std::ptrdiff_t columns,
                         std::uint8_t label, char* out, std::ptrdiff_t row_stride, std::ptrdiff_t pixel_stride) {
-    static const ByteSpread spread;
+    static const ByteValues ones_of(1);
     for (std::ptrdiff_t y = 0; y < rows; ++y)
         for (std::ptrdiff_t w = 0; w < words; ++w) {
             word bits = mask[y * words + w];
@@ -272,10 +272,10 @@ inline void write_label(const word* mask, std::ptrdiff_t rows, std::ptrdiff_t wo
             char* to = out + y * row_stride + w * WORD_BITS * pixel_stride;
             if (pixel_stride == 1 && (w + 1) * WORD_BITS <= columns) {
                 for (int i = 0; i < 8; ++i) {
-                    std::uint64_t eight;
+                    std::uint64_t eight, ones;
                     std::memcpy(&eight, to + 8 * i, 8);
+                    std::memcpy(&ones, ones_of.bytes[bits >> (8 * i) & 0xff], 8);
                     // A pixel that is set takes the label, whatever stood there.
-                    const std::uint64_t ones = spread.bytes[bits >> (8 * i) & 0xff];
                     eight = (eight & ~(ones * 0xff)) | ones * label;
                     std::memcpy(to + 8 * i, &eight, 8);
                 }

@@ -52,10 +52,11 @@ public:
         std::ptrdiff_t first, stop;
         const bool alone_right = !filled_rows(left, rows_, words_, &first, &stop);
         const bool alone_left = !filled_rows(right, rows_, words_, &first, &stop);
-        mark(low_, lows_.data(), [&](Corner a, Corner b) { return alone_left || of_right(a) != of_right(b); }, chords);
-        mark(high_, highs_.data(), [&](Corner a, Corner b) { return alone_right || of_right(a) != of_right(b); }, chords);
+        const auto differ = [&](Corner a, Corner b) { return of_right(a) != of_right(b); };
+        mark(low_, lows_.data(), [&](Corner a, Corner b) { return alone_left || differ(a, b); }, chords);
+        mark(high_, highs_.data(), [&](Corner a, Corner b) { return alone_right || differ(a, b); }, chords);
         for (const std::int64_t y : {low_.front().y, low_.back().y})
-            if (of_right({y, lows_[y]}) != of_right({y, highs_[y]})) set_span(chords, words_, y, lows_[y], highs_[y] + 1);
+            if (differ({y, lows_[y]}, {y, highs_[y]})) set_span(chords, words_, y, lows_[y], highs_[y] + 1);
     }
 
 private:
@@ -196,7 +197,8 @@ public:
         }
         first_row_ = y0;
         path_.resize(static_cast<std::size_t>(y1 - y0));
-        std::int32_t i = static_cast<std::int32_t>(std::min_element(cost_.begin() + CUT_REACH, cost_.end() - CUT_REACH) - cost_.begin()) - CUT_REACH;
+        const auto first = cost_.begin() + CUT_REACH, last = cost_.end() - CUT_REACH;
+        std::int32_t i = static_cast<std::int32_t>(std::min_element(first, last) - first);
         for (std::int32_t y = y1 - 1; y >= y0; --y) {
             path_[y - y0] = x0 + i;
             i += step_[static_cast<std::ptrdiff_t>(y - y0) * n + i];

@@ -105,6 +105,10 @@ __attribute__((target("sse4.2"))) inline uint32_t update_sse42(uint32_t state, c
 
 // ---- folding (Gopal et al., Fast CRC Computation for Generic Polynomials Using PCLMULQDQ, Intel 2009) ------------
 
+#pragma GCC diagnostic push  // see ctpack_avx512.h
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
 #define FASTCT_FOLD __attribute__((target("avx512f,avx512vl,vpclmulqdq,pclmul,sse4.2"))) inline
 
 constexpr size_t FOLD_BYTES = 256;          // four registers, folded side by side
@@ -156,20 +160,22 @@ FASTCT_FOLD uint32_t update_folded(uint32_t state, const uint8_t* p, size_t n) {
     for (; n >= 64; p += 64, n -= 64) sum = fold(sum, by_512, _mm512_loadu_si512(p));
     return update_sse42(reduce(sum), p, n);
 }
+
+#pragma GCC diagnostic pop
 #endif
 
-inline bool has_folding() {
+inline bool has_instruction() {
 #ifdef FASTCT_X86
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("sse4.2");
+    return __builtin_cpu_supports("sse4.2");
 #else
     return false;
 #endif
 }
 
-inline bool has_instruction() {
+inline bool has_folding() {
 #ifdef FASTCT_X86
-    return __builtin_cpu_supports("sse4.2");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("pclmul") && has_instruction();
 #else
     return false;
 #endif

@@ -6,6 +6,11 @@
 #pragma once
 #ifdef FASTCT_X86
 
+// GCC 12 takes the undefined operands that its own intrinsics begin with for mistakes (bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
 #define FASTCT_AVX512 \
     __attribute__((target("avx2,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2"))) inline
 
@@ -235,4 +240,5 @@ inline constexpr Kernels KERNELS = {avx2::encode, restore};
 
 }  // namespace ctpack::avx512
 
+#pragma GCC diagnostic pop
 #endif

@@ -1,5 +1,4 @@
 # Masks as bit rows, and their pieces as runs: typed doors to bitrows.h, runs.h, pieces.h and contours.h.
-# distutils: language = c++
 """Loops of fastct.kernels.cpu.masks: no checks, outputs are the caller's, the GIL is free.
 
 Runs are int32 (n, 3): from, to, piece. Tables are int64 (pieces, 7): see Measure in runs.h.

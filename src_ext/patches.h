@@ -129,7 +129,8 @@ inline Fault read_as(const Source& source, const Patch& patch, const Values& map
 }
 
 template <class In>
-inline Fault read_kind(const Source& source, const Patch& patch, const Values& mapping, values::Kind kind, bool portable) {
+inline Fault read_kind(const Source& source, const Patch& patch, const Values& mapping, values::Kind kind,
+                       bool portable) {
     switch (kind) {
         case values::FLOAT32: return read_as<In, float>(source, patch, mapping, portable);
         case values::FLOAT16: return read_as<In, values::Half>(source, patch, mapping, portable);

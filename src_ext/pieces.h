@@ -116,9 +116,9 @@ struct Shape {
 };
 
 // Around each wanted piece: pixels of the ring between two shapes, and how many of them are set in `mask`.
-FASTCT_WIDE inline void count_rings(const Runs& runs, const Measure* table, std::int32_t n, const std::uint8_t* wanted,
-                        Shape inner_shape, Shape outer_shape, const word* mask, std::ptrdiff_t words,
-                        std::int64_t* counts) {
+FASTCT_WIDE inline void count_rings(const Runs& runs, const Measure* table, std::int32_t n,
+                                    const std::uint8_t* wanted, Shape inner_shape, Shape outer_shape,
+                                    const word* mask, std::ptrdiff_t words, std::int64_t* counts) {
     Grown inner(runs, table, inner_shape.half_width, inner_shape.radius, words);
     Grown outer(runs, table, outer_shape.half_width, outer_shape.radius, words);
     for (std::int32_t p = 0; p < n; ++p) {

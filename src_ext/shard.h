@@ -217,15 +217,21 @@ inline bool fills_lines(const Target& target) {
                CACHE_LINE == 0;
 }
 
-// Stores past the caches are seen by other threads only after this.
-inline void finish_stores() {
+// Stores past the caches are seen by other threads once this has gone, also where a fault ends the work.
+struct Fence {
+    Fence() = default;
+    Fence(const Fence&) = delete;
+    Fence& operator=(const Fence&) = delete;
+    ~Fence() {
 #ifdef FASTCT_X86
-    _mm_sfence();
+        _mm_sfence();
 #endif
-}
+    }
+};
 
 // Decodes the chunks that a region (not empty, within the grid) touches, but for missing ones.
 inline Fault decode_region(const Shard& shard, const Region& region, bool portable) {
+    const Fence fence;
     const Grid& grid = shard.grid;
     ctpack::Scratch scratch;
     size_t first[3], last[3], at[3], n_bytes = region.voxel_bytes;
@@ -246,7 +252,6 @@ inline Fault decode_region(const Shard& shard, const Region& region, bool portab
                 target.past_caches = n_bytes >= PAST_CACHES_BYTES && fills_lines(target);
                 decode_box(chunk, grid, box, target, scratch, portable);
             }
-    finish_stores();
     return {0, nullptr};
 }
 

@@ -1,4 +1,4 @@
-// Rows of voxels mapped on a line, and read trilinearly at places along a straight track; AVX2 twins chosen at run time.
+// Rows of voxels mapped on a line, and read trilinearly along a straight track; AVX2 twins chosen at run time.
 #pragma once
 #include <algorithm>
 
@@ -72,8 +72,10 @@ void read_row_portable(const Part& part, const Track* tracks, int64_t n, float* 
         const float wz = weight_of(z), wy = weight_of(y), wx = weight_of(x);
         float corner[4] = {near[0], near[1], below[0], below[1]};
         if (deep) {
-            corner[0] = blend(corner[0], near[part.plane], wz), corner[1] = blend(corner[1], near[part.plane + 1], wz);
-            corner[2] = blend(corner[2], below[part.plane], wz), corner[3] = blend(corner[3], below[part.plane + 1], wz);
+            corner[0] = blend(corner[0], near[part.plane], wz);
+            corner[1] = blend(corner[1], near[part.plane + 1], wz);
+            corner[2] = blend(corner[2], below[part.plane], wz);
+            corner[3] = blend(corner[3], below[part.plane + 1], wz);
         }
         out[i] = blend(blend(corner[0], corner[2], wy), blend(corner[1], corner[3], wy), wx);
     }
@@ -137,15 +139,17 @@ struct Pairs {
 };
 
 FASTCT_AVX2_INLINE __m128 two_pairs(const float* voxels, int32_t first, int32_t second) {
-    const __m128d low = _mm_load_sd(reinterpret_cast<const double*>(voxels + first));
-    return _mm_loadh_pi(_mm_castpd_ps(low), reinterpret_cast<const __m64*>(voxels + second));
+    double low;  // two floats, which only a copy may read as such
+    std::memcpy(&low, voxels + first, sizeof low);
+    return _mm_loadh_pi(_mm_castpd_ps(_mm_set_sd(low)), reinterpret_cast<const __m64*>(voxels + second));
 }
 
 // Two neighbours along x for each of eight voxels.
 FASTCT_AVX2_INLINE Pairs load_pairs(const float* voxels, const int32_t* index) {
     const __m256 even = _mm256_set_m128(two_pairs(voxels, index[4], index[5]), two_pairs(voxels, index[0], index[1]));
     const __m256 odd = _mm256_set_m128(two_pairs(voxels, index[6], index[7]), two_pairs(voxels, index[2], index[3]));
-    return {_mm256_shuffle_ps(even, odd, _MM_SHUFFLE(2, 0, 2, 0)), _mm256_shuffle_ps(even, odd, _MM_SHUFFLE(3, 1, 3, 1))};
+    return {_mm256_shuffle_ps(even, odd, _MM_SHUFFLE(2, 0, 2, 0)),
+            _mm256_shuffle_ps(even, odd, _MM_SHUFFLE(3, 1, 3, 1))};
 }
 
 FASTCT_AVX2_INLINE Pairs blend(const Pairs& near, const Pairs& far, __m256 weight) {

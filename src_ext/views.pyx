@@ -1,5 +1,4 @@
 # Lungs seen from the front: typed doors to views.h.
-# distutils: language = c++
 """The loop of fastct.kernels.cpu.views: no checks, outputs are the caller's, the GIL is free."""
 
 from libc.stddef cimport ptrdiff_t

@@ -251,18 +251,6 @@ FASTCT_WIDE inline void negate(const std::uint32_t* __restrict sums, std::int16_
     for (std::ptrdiff_t x = 0; x < n; ++x) out[x] = -static_cast<std::int16_t>(static_cast<std::int32_t>(sums[x]) > 0);
 }
 
-// A byte of `value` or 0 for each bit of a byte.
-struct ByteValues {
-    std::int8_t bytes[256][8];
-    explicit ByteValues(int value) {
-        for (int bits = 0; bits < 256; ++bits)
-            for (int i = 0; i < 8; ++i) bytes[bits][i] = static_cast<std::int8_t>(bits >> i & 1 ? value : 0);
-    }
-    void spread(word bits, std::int8_t* out) const {
-        for (int b = 0; b < 8; ++b) std::memcpy(out + 8 * b, bytes[bits >> (8 * b) & 0xff], 8);
-    }
-};
-
 // Where part exceeds tenths / 10 of the whole in a window whose neighbour slices weigh 1 : 8 : 1: where the sum of
 // 10 * part - tenths * whole is above zero there. A pixel weighs no more than 100, which a byte holds.
 template <class Sum>

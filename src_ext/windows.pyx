@@ -1,5 +1,4 @@
 # Box windows over masked slices: typed doors to windows.h.
-# distutils: language = c++
 """Loops of fastct.kernels.cpu.masks: no checks, outputs are the caller's, the GIL is free."""
 
 from libc.stddef cimport ptrdiff_t
