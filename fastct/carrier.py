@@ -126,12 +126,16 @@ class Carrier:
             As `begin` and `Load.finish` do.
         """
         under_way: deque[Load] = deque()
-        for batch in batches:
-            if not self._idle:
+        try:
+            for batch in batches:
+                if not self._idle:
+                    yield under_way.popleft().finish()
+                under_way.append(self.begin(batch))
+            while under_way:
                 yield under_way.popleft().finish()
-            under_way.append(self.begin(batch))
-        while under_way:
-            yield under_way.popleft().finish()
+        finally:
+            for load in under_way:
+                load.settle()
 
     def begin(
         self, wanted: Sequence[Wanted], finals: Sequence[tuple[tuple[int, ...], str]] = (), then: Then | None = None
@@ -165,7 +169,7 @@ class Carrier:
 
 
 class Load:
-    """A batch that a Carrier has under way."""
+    """A batch that a Carrier has under way; to be finished, or settled before it is let go."""
 
     def __init__(
         self,
@@ -186,14 +190,18 @@ class Load:
         StoreError
             That names the study and the chunk that is damaged.
         """
+        self.settle()
+        with _named():
+            self._decoding.finish()
+        return self._outs
+
+    def settle(self) -> None:
+        """Wait until the GPU is done with the arrays, sound or not: until then it may write to them."""
         if self._side is not None:
             self._side.wait()
             self._idle.append(self._side)
             self._side = None
             self._decoded = []
-        with _named():
-            self._decoding.finish()
-        return self._outs
 
 
 def _chunk_box(shelf: Shelf, wanted: Wanted) -> tuple[Bytes, ChunkBox]:

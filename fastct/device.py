@@ -179,8 +179,12 @@ class SideStream:
             queued = self._cupy.cuda.Event(disable_timing=True)
             queued.record()
             self._stream.wait_event(queued)
-            with self._stream:
-                yield
+            try:
+                with self._stream:
+                    yield
+            except BaseException:
+                self._stream.synchronize()  # what was queued may still write to arrays that are now let go
+                raise
             self._done.record(self._stream)
 
     def wait(self) -> None:

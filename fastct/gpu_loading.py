@@ -27,6 +27,7 @@ class GpuReadAhead:
         self._dataset, self._epoch = dataset, epoch
         self._carrier = carrier
         self._under_way: deque[tuple[Batch, Load]] = deque()
+        self._fault: Exception | None = None
 
     def take(self) -> Batch | None:
         """The next batch, once it is there and known to be sound; None after the last one.
@@ -34,8 +35,28 @@ class GpuReadAhead:
         Raises
         ------
         StoreError
-            That names the study and the chunk that is damaged.
+            That names the study and the chunk that is damaged; the same again on every further call.
         """
+        if self._fault is not None:
+            raise self._fault
+        try:
+            return self._next()
+        except Exception as error:
+            self._fault = error
+            raise
+
+    def close(self) -> None:
+        """Begin no further batch, and let go of those that are under way."""
+        self._todo.clear()
+        while self._under_way:
+            self._under_way.popleft()[1].settle()
+        self._carrier.close()
+
+    def join(self) -> None:
+        """Nothing is under way any more."""
+        self._carrier.close()
+
+    def _next(self) -> Batch | None:
         while self._todo and self._carrier.idle:
             self._under_way.append(self._begin(self._todo.popleft()))
         if not self._under_way:
@@ -44,15 +65,6 @@ class GpuReadAhead:
         names = ("image", "label") if self._dataset.label else ("image",)
         batch.arrays = dict(zip(names, load.finish(), strict=True))
         return batch
-
-    def close(self) -> None:
-        """Begin no further batch."""
-        self._todo.clear()
-        self._carrier.close()
-
-    def join(self) -> None:
-        """Nothing is under way any more."""
-        self._carrier.close()
 
     def _begin(self, samples: Sequence[int]) -> tuple[Batch, Load]:
         reader = self._dataset.reader

@@ -86,6 +86,28 @@ def test_a_damaged_chunk_is_named_and_the_next_batch_comes(scored, tmp_path, cup
         carrier.begin([Wanted(sound, (0, 0, 0), (1, 2, 3))])
 
 
+def test_batches_that_nobody_waits_for_are_settled(scored, tmp_path, cupy):
+    """Where carrying ends early, or work on a batch fails, the GPU is waited for: it may be writing to arrays."""
+    store = fastct.open(scored)
+    box = Wanted(next(iter(store)), (0, 0, 0), (1, 2, 3))
+    carrier = Carrier(Shelf(store.storage, 8), ahead=2)
+    carrying = carrier.carry([[box]] * 4)
+    next(carrying)
+    assert carrier.idle == 1
+    cupy.waits.clear()
+    carrying.close()
+    assert (carrier.idle, cupy.waits) == (2, ["event"])
+
+    def fail(decoded, made):
+        raise KeyError("no such thing")
+
+    cupy.waits.clear()
+    with pytest.raises(KeyError, match="no such thing"):
+        carrier.begin([box], then=fail)
+    assert carrier.idle == 2
+    assert "stream" in cupy.waits
+
+
 def test_boxes_outside_are_refused_before_anything_is_sent(scored, cupy):
     store = fastct.open(scored)
     study_id = next(iter(store))

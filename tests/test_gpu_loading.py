@@ -52,8 +52,24 @@ def test_a_damaged_chunk_is_named(scored, tmp_path, cupy):
         content[100] ^= 4
         shard.write_bytes(content)
     dataset = fastct.Dataset(store, patch=(10, 96, 96), samples_per_study=1)
-    with pytest.raises(StoreError, match=r"study_000\d.*chunk \(0, 0, 0\): its checksum"):
-        epoch_of(fastct.Loader(dataset, batch_size=2, device="cuda"))
+    loader = fastct.Loader(dataset, batch_size=2, device="cuda")
+    batches, told = iter(loader), set()
+    for _ in range(3):  # on every further call the same again, as on the CPU
+        with pytest.raises(StoreError, match=r"study_000\d.*chunk \(0, 0, 0\): its checksum") as caught:
+            next(batches)
+        told.add(str(caught.value))
+    assert len(told) == 1
+    assert loader.state_dict()["epoch"] == 0
+
+
+def test_batches_under_way_are_waited_for_when_a_pass_is_let_go(scored, cupy):
+    dataset = fastct.Dataset(scored, patch=(4, 40, 50), samples_per_study=4)
+    batches = iter(fastct.Loader(dataset, batch_size=2, device="cuda", ahead=2))
+    next(batches)
+    next(batches)
+    cupy.waits.clear()
+    del batches
+    assert cupy.waits == ["event"] * 2
 
 
 def test_other_devices_are_refused(scored):

@@ -57,6 +57,9 @@ class Stream:
     def wait_event(self, event):
         assert event.is_recorded
 
+    def synchronize(self):
+        waits.append("stream")
+
 
 class Event:
     """An event; one that was never recorded counts as done, as with CUDA."""
