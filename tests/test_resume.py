@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import threading
 import uuid
 
@@ -190,7 +189,7 @@ def test_two_runs_at_once_share_the_studies(place):
 def test_what_a_dying_worker_leaves_during_a_run_is_swept(place):
     dead = 2**22 + 1  # beyond any process number of Linux
     _, store = place
-    left = f"{STAGING}/{socket.gethostname()}~{dead}-00/part"
+    left = f"{STAGING}/staged-{dead:032x}/part"
 
     def leave(event):
         if store.is_local:

@@ -1,9 +1,10 @@
 """Local storage: whole or not at all, also when a write fails; claims that die with their owners."""
 
+import contextlib
 import errno
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import threading
 import pytest
 
 from fastct.errors import StoreError
-from fastct.storage import CLAIMS, STAGING, local, open_storage
+from fastct.storage import CLAIMS, STAGING, WORK, local, open_storage
 
 
 @pytest.fixture
@@ -140,15 +141,103 @@ def test_empty_file_can_be_viewed(storage):
     assert bytes(storage.view("empty")) == b""
 
 
-def test_what_the_dead_had_staged_is_swept_away(storage, tmp_path):
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    host = socket.gethostname()
-    left = {
-        f"{host}~{int(dead.stdout)}-00": False,
-        f"{host}~{os.getpid()}-00": True,
-        f"elsewhere~{int(dead.stdout)}-00": True,
-    }
-    for name in left:
-        storage.write(f"{STAGING}/{name}/part", b"half")
+STAGE = """
+import sys
+from fastct.storage import open_storage
+
+def pieces():
+    yield "0", b"half"
+    print("staged", flush=True)
+    sys.stdin.read()
+    yield "zarr.json", b"{}"
+
+open_storage(sys.argv[1]).stage("study", pieces())()
+"""
+
+
+@contextlib.contextmanager
+def staging(storage, *command):
+    """A process that stages a study, and publishes it once its input ends."""
+    whole = [*command, sys.executable, "-c", STAGE, str(storage.root)]
+    with subprocess.Popen(whole, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"staged\n"
+        yield process
+
+
+def test_what_the_dead_had_staged_is_swept_away(storage):
+    storage.write("study/other", b"1")
+    with staging(storage) as writer:
+        storage.sweep()
+        assert list(storage.keys(STAGING)), "its writer lives"
+        writer.kill()
+    assert list(storage.keys(STAGING))
     storage.sweep()
-    assert {name: storage.exists(f"{STAGING}/{name}/part") for name in left} == left
+    assert list(storage.names(STAGING)) == []
+
+
+def test_a_writer_in_another_container_is_left_alone(storage):
+    """His host has the name of ours, and his process the number of one that is no more here."""
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    numbered = f'echo {int(dead.stdout) - 1} > /proc/sys/kernel/ns_last_pid && "$@"; exit $?'
+    apart = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
+    apart = (*apart, "sh", "-c", numbered, "sh")
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets us make no such space")
+    with staging(storage, *apart) as writer:
+        storage.sweep()
+        writer.stdin.close()
+        assert writer.wait() == 0
+    assert sorted(storage.keys("")) == ["study/0", "study/zarr.json"]
+
+
+def test_a_sweep_and_writers_do_not_disturb_each_other(storage):
+    ended = threading.Event()
+
+    def sweep_again_and_again():
+        while not ended.is_set():
+            storage.sweep()
+
+    sweepers = [threading.Thread(target=sweep_again_and_again) for _ in range(2)]
+    for thread in sweepers:
+        thread.start()
+    for number in range(40):
+        storage.write("a", b"%d" % number)
+        storage.publish("study", {"zarr.json": b"%d" % number})
+        assert (storage.read("a"), storage.read("study/zarr.json")) == (b"%d" % number,) * 2
+    ended.set()
+    for thread in sweepers:
+        thread.join()
+    storage.sweep()
+    assert list(storage.names(STAGING)) == []
+
+
+@pytest.mark.parametrize("link", [STAGING, CLAIMS, WORK])
+def test_nothing_behind_a_link_is_swept(storage, tmp_path, link):
+    """A store that another made may lead to files of ours."""
+    for name in ("letter", "studies/letter", f"staged-{0:032x}/letter", "claims/letter", f"staging/staged-{0:032x}/a"):
+        (tmp_path / "home" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "home" / name).touch()
+    before = sorted(tmp_path.rglob("*"))
+    storage.path(link).parent.mkdir(parents=True)
+    storage.path(link).symlink_to(tmp_path / "home")
+    storage.sweep()
+    assert [path for path in sorted(tmp_path.rglob("*")) if "store" not in path.parts] == before
+
+
+def test_a_file_that_is_no_claim_is_not_taken_away(storage):
+    storage.write(f"{CLAIMS}/study", b"a letter")
+    storage.sweep()
+    with pytest.raises(StoreError, match="a file lies there that is no claim"):
+        storage.claim("study")
+    assert storage.read(f"{CLAIMS}/study") == b"a letter"
+
+
+def test_what_cannot_be_looked_at_is_told(storage):
+    storage.write("study/zarr.json", b"{}")
+    with pytest.raises(StoreError, match="File name too long"):
+        storage.exists("n" * 300)
+    storage.path("study/loop").symlink_to("loop")
+    with pytest.raises(StoreError, match=r"study/loop: cannot be read"):
+        storage.sizes("study")
+    storage.remove("study/loop")
+    assert storage.sizes("study") == {"study/zarr.json": 2}

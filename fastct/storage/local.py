@@ -2,24 +2,24 @@
 
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
+import re
 import shutil
-import socket
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from io import FileIO
 from pathlib import Path, PurePosixPath
 
 from fastct.errors import StoreError
-from fastct.storage.interface import CLAIMS, STAGING, ByteRange, Bytes, Claim, Status, Storage
+from fastct.storage.file_claims import FileClaim, claim_file
+from fastct.storage.interface import CLAIMS, STAGING, WORK, ByteRange, Bytes, Claim, Status, Storage
 from fastct.storage.place import Place
-from fastct.storage.processes import is_alive
 
-_PROCESS = uuid.uuid4().hex  # of a parent and the children that it forked; their numbers tell them apart
+_STAGED = re.compile(r"staged-[0-9a-f]{32}")  # folders that a sweep may take
+_OWNER = "owner"  # a file in each, which its owner has locked
 _LARGE_BYTES = 256 << 10  # a piece of which the disk hears at once: it comes to a quarter of a millisecond
 _RENAME_EXCHANGE = 2  # linux/fs.h: both names change places at one moment
 _AT_FDCWD = -100  # fcntl.h: names are relative to the working directory
@@ -47,7 +47,10 @@ class LocalStorage(Storage):
 
     def exists(self, key: str) -> bool:
         """Whether there is a file under the key."""
-        return self.path(key).is_file()
+        try:
+            return self.path(key).is_file()
+        except OSError as error:
+            raise _unreadable(self.path(key), error) from error
 
     def status(self, key: str) -> Status:
         """Size and tag of the file under a key."""
@@ -132,15 +135,14 @@ class LocalStorage(Storage):
     def sizes(self, folder: str) -> dict[str, int]:
         """Size in bytes of every file below a folder, by key."""
         found = {}
-        for where, _, names in os.walk(self.path(folder)):
-            for name in names:
-                path = Path(where) / name
-                try:
-                    found[path.relative_to(self.root).as_posix()] = path.stat().st_size
-                except FileNotFoundError:
-                    continue  # taken away since it was listed
-                except OSError as error:
-                    raise _unreadable(path, error) from error
+        path = self.path(folder)
+        try:
+            for where, _, names in os.walk(path, onerror=_raise_unless_gone):
+                for path in (Path(where) / name for name in names):
+                    with suppress(FileNotFoundError):  # taken away since it was listed
+                        found[path.relative_to(self.root).as_posix()] = path.stat().st_size
+        except OSError as error:
+            raise _unreadable(path, error) from error
         return found
 
     def write(self, key: str, payload: Bytes) -> None:
@@ -152,24 +154,21 @@ class LocalStorage(Storage):
         staged: dict[Path, Path] = {}
         final = self.root
         try:
-            with ExitStack() as opened:
+            with self._staging() as folder, ExitStack() as opened:
                 written = []
                 for key, payload in files.items():
-                    final, path = self.path(key), self._staged()
+                    final, path = self.path(key), folder / str(len(staged))
                     staged[final] = path
-                    final.parent.mkdir(parents=True, exist_ok=True)
+                    _make_folder(final.parent)
                     written.append(opened.enter_context(path.open("xb", buffering=0)))
                     _append(written[-1], payload)
                 for file in written:
                     os.fsync(file.fileno())
-            for final, path in staged.items():
-                path.replace(final)
-            for folder in {final.parent for final in staged}:
-                _sync(folder)
+                for final, path in staged.items():
+                    path.replace(final)
+                for parent in {final.parent for final in staged}:
+                    _sync(parent)
         except OSError as error:
-            for path in staged.values():
-                with suppress(OSError):  # the next sweep takes it
-                    path.unlink()
             raise _unwritable(final, error) from error
 
     def publish(self, folder: str, files: Mapping[str, Bytes]) -> None:
@@ -180,96 +179,87 @@ class LocalStorage(Storage):
         """Write the files to a staged folder; what this returns syncs them, and moves the folder in."""
         final, files = self.path(folder), dict[str, FileIO]()
         try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            staged = self._staged()
-            folders = [staged]
+            _make_folder(final.parent)
             with ExitStack() as undo:
-                undo.callback(shutil.rmtree, staged, ignore_errors=True)
-                opened = undo.enter_context(ExitStack())
+                staged = undo.enter_context(self._staging()) / "new"
                 staged.mkdir()
+                folders = [staged]
                 for key, piece in pieces:
                     if key not in files:
                         _make_folders(staged, key, folders)
-                        files[key] = opened.enter_context((staged / key).open("xb", buffering=0))
+                        files[key] = undo.enter_context((staged / key).open("xb", buffering=0))
                     _append(files[key], piece)
-                undo.pop_all()  # nothing is to be undone
+                held = undo.pop_all()  # nothing is to be undone yet
         except OSError as error:
             raise _unwritable(final, error) from error
-        return partial(self._commit, opened, [file.fileno() for file in files.values()], folders, final)
+        return partial(self._commit, held, [file.fileno() for file in files.values()], folders, final)
 
-    def _commit(self, opened: ExitStack, written: Sequence[int], folders: Sequence[Path], final: Path) -> None:
-        """Sync all that is staged, then move it in."""
-        staged = folders[0]
+    def _commit(self, held: ExitStack, written: Sequence[int], folders: Sequence[Path], final: Path) -> None:
+        """Sync all that is staged, then move it in, and let go of what was held for it."""
         try:
-            with opened:
+            with held:
                 for descriptor in written:
                     os.fsync(descriptor)
-            for folder in folders:
-                _sync(folder)
-            self._move_in(staged, final)
-            _sync(final.parent)
+                for folder in folders:
+                    _sync(folder)
+                _move_in(folders[0], final)
+                _sync(final.parent)
         except OSError as error:
-            shutil.rmtree(staged, ignore_errors=True)
             raise _unwritable(final, error) from error
 
     def sweep(self) -> None:
-        """Remove what processes of this machine that are no more had staged and claimed."""
-        for name in list(self.names(STAGING)):
-            host, _, rest = name.rpartition("~")
-            pid = rest.partition("-")[0]
-            if host == socket.gethostname() and pid.isdigit() and not is_alive(int(pid)):
-                self.remove(f"{STAGING}/{name}")
+        """Remove what the dead had staged and claimed, of whatever machine; what cannot be removed stays.
+
+        Nothing is done behind a link: a store that another made may lead anywhere with it.
+        """
+        if any(self.path(folder).is_symlink() for folder in (WORK, STAGING, CLAIMS)):
+            return
+        for name in filter(_STAGED.fullmatch, list(self.names(STAGING))):
+            folder = self.path(f"{STAGING}/{name}")
+            with suppress(OSError):
+                if not folder.is_symlink() and (owner := claim_file(folder / _OWNER)):
+                    with owner:
+                        folder = folder.rename(_new(folder.parent))  # whoever made it just now makes another
+                        shutil.rmtree(folder, ignore_errors=True)
         for key in list(self.keys(CLAIMS)):
-            if claim := self.claim(key.removeprefix(f"{CLAIMS}/")):
-                claim.release()
+            with suppress(StoreError):
+                if claim := self.claim(key.removeprefix(f"{CLAIMS}/")):
+                    claim.release()
 
     def claim(self, name: str) -> Claim | None:
         """The right to work on what has that name: a locked file, which the kernel unlocks when its owner dies."""
         path = self.path(f"{CLAIMS}/{name}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            while True:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-                if not _lock(descriptor):
-                    os.close(descriptor)
-                    return None
-                if _lies_at(path, descriptor):
-                    return FileClaim(path, descriptor)
-                os.close(descriptor)  # its last owner took the file away as he gave it back
+            _make_folder(path.parent)
+            return claim_file(path)
         except OSError as error:
             raise _unwritable(path, error) from error
 
-    def _staged(self) -> Path:
-        """A new path for something staged, in a folder that names its owner, and that nobody else may look into."""
-        folder = self.path(f"{STAGING}/{socket.gethostname()}~{os.getpid()}-{_PROCESS}")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return folder / uuid.uuid4().hex
+    @contextmanager
+    def _staging(self) -> Iterator[Path]:
+        """A folder that nobody else may look into, nor sweep away while this process lives; in the end it goes."""
+        folder, owner = self._own_folder()
+        try:
+            yield folder
+        finally:
+            owner.release()
+            shutil.rmtree(folder, ignore_errors=True)  # what stays, the next sweep takes
 
-    def _move_in(self, staged: Path, final: Path) -> None:
-        """Rename a staged folder into place; another one that stands there changes places with it, and goes."""
+    def _own_folder(self) -> tuple[Path, FileClaim]:
+        staging = self.path(STAGING)
+        _make_folder(staging)
         while True:
-            try:
-                staged.rename(final)
-                return
-            except OSError:
-                if not final.exists():
-                    raise
-            if _exchange(staged, final):
-                shutil.rmtree(staged, ignore_errors=True)
-                return
-            old = self._staged()
-            try:
-                final.rename(old)
-            except FileNotFoundError:
-                continue  # another writer was quicker to move it out
-            shutil.rmtree(old, ignore_errors=True)
+            folder = _new(staging)
+            folder.mkdir(mode=0o700)
+            with suppress(FileNotFoundError):  # a sweep took it before it was locked
+                if owner := claim_file(folder / _OWNER):
+                    return folder, owner
 
     def remove(self, key: str) -> None:
         """Take a file or a folder away, if it is there."""
         path = self.path(key)
         try:
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
@@ -277,37 +267,24 @@ class LocalStorage(Storage):
             raise _unwritable(path, error) from error
 
 
-class FileClaim(Claim):
-    """A file that is locked as long as this claim lasts, and no longer than its process lives."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        super().__init__()
-        self._path, self._descriptor = path, descriptor
-
-    def _give_back(self) -> None:
-        """Take the file away, and unlock it; one that cannot be taken away is free for the next all the same."""
-        with suppress(OSError):
-            self._path.unlink()
-        os.close(self._descriptor)
+def _new(folder: Path) -> Path:
+    """A path that is not there yet, in a folder where things are staged."""
+    return folder / f"staged-{uuid.uuid4().hex}"
 
 
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        os.close(descriptor)
-        raise
-    return True
-
-
-def _lies_at(path: Path, descriptor: int) -> bool:
-    """Whether an open file still lies at its path."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+def _move_in(staged: Path, final: Path) -> None:
+    """Rename a staged folder into place; another one that stands there changes places with it."""
+    while True:
+        try:
+            staged.rename(final)
+            return
+        except OSError:
+            if not final.exists():
+                raise
+        if _exchange(staged, final):
+            return
+        with suppress(FileNotFoundError):  # another writer was quicker to move it out
+            final.rename(_new(staged.parent))
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -323,8 +300,21 @@ def _exchange(one: Path, other: Path) -> bool:
     raise OSError(failure, os.strerror(failure), str(other))
 
 
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
 def _status(found: os.stat_result) -> Status:
     return Status(found.st_size, f"{found.st_dev:x}-{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}")
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, where they are missing; each new one is on the disk."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def _make_folders(root: Path, key: str, made: list[Path]) -> None:

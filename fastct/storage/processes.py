@@ -1,4 +1,4 @@
-"""Which processes of this machine are alive: what the dead had staged or claimed is free."""
+"""Which processes of this machine are alive: what the dead had claimed is free."""
 
 import os
 from pathlib import Path
