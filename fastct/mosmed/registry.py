@@ -1,5 +1,4 @@
 """Reads dataset_registry.xlsx, or its CSV twin, into checked rows: nothing in it is trusted."""
-# mypy: untyped-calls-exclude=openpyxl
 
 import csv
 import io

@@ -1,5 +1,4 @@
 """What the header of a NIfTI file says of its voxels, read through nibabel and checked."""
-# mypy: untyped-calls-exclude=nibabel
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,5 +1,4 @@
 """Writes volumes and labels as NIfTI: as they came where a header is given, whole or not at all."""
-# mypy: untyped-calls-exclude=nibabel
 
 import fcntl
 import hashlib

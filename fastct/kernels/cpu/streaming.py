@@ -1,6 +1,6 @@
 """Mapping large volumes past the caches: such stores need not read the memory that they overwrite."""
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, import-untyped, call-arg"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg"
 # ruff: noqa: ARG001 -- an intrinsic is given its types by the names of what it takes.
 
 import numpy as np
