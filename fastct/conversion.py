@@ -18,8 +18,9 @@ from fastct.nifti import Volume, load_source, mask_of, read_nifti_bytes, source_
 from fastct.options import ConvertOptions, fingerprint
 from fastct.publish import Sums, convert_settings, study_files
 from fastct.records import Record, Row, known_record
+from fastct.shards import SHARD
 from fastct.storage import Place, Storage, open_storage
-from fastct.store import IMAGE, SHARD, holds, study_folder
+from fastct.store import IMAGE, holds, study_folder
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from fastct.options import fingerprint
 from fastct.records import RECORDS, Record, Row, read_record
 from fastct.scoring import measured_row, picture_key, read_pictures, score_settings
 from fastct.sealed import parsed
+from fastct.shards import SHARD
 from fastct.storage import Storage
-from fastct.store import IMAGE, ROOT, SHARD, Study, study_folder
+from fastct.store import IMAGE, ROOT, Study, study_folder
 
 CONVERT, SCORE, FOREGROUND = "convert", "score", "foreground"
 OWN_FOLDERS = (f"{IMAGE}/", "nifti/", *(f"labels/{name}/" for name in ome.LABELS))

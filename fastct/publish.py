@@ -17,8 +17,9 @@ from fastct.geometry import Geometry
 from fastct.nifti import Volume
 from fastct.options import ConvertOptions, fingerprint
 from fastct.sealed import SCHEMA, seal
+from fastct.shards import SHARD
 from fastct.storage import Bytes, Storage
-from fastct.store import IMAGE, MANIFEST, ROOT, SHARD, STUDIES, Study
+from fastct.store import IMAGE, MANIFEST, ROOT, STUDIES, Study
 
 EXTENSIONS_KEPT_BYTES = 1 << 20  # of header extensions, which stand in the study's metadata; CTs carry a few KB
 STUDIES_GROUP = f"{STUDIES}/{ROOT}"

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastct.errors import ArrayError, OptionError, StoreError
+from fastct.options import CODECS
 
 Triple = tuple[int, int, int]
 Region = tuple[slice, slice, slice]
 Voxels = NDArray[Any]
 
 CHUNK_SHAPE: Triple = (8, 64, 64)
-CODECS = ("ctpack", "blosc", "zstd")
 DTYPES = ("int16", "uint8")
 ENTRY_BYTES, CHECKSUM_BYTES = 16, 4
 MISSING = np.uint64(2**64 - 1)  # offset and length of a chunk that was left out

@@ -14,7 +14,6 @@ from fastct.kept import kept_bytes
 from fastct.shard_layout import (
     CHECKSUM_BYTES,
     CHUNK_SHAPE,
-    CODECS,
     DAMAGED,
     MISSING,
     Region,
@@ -26,8 +25,7 @@ from fastct.shard_layout import (
 
 __all__ = [
     "CHUNK_SHAPE",
-    "CODECS",
-    "SHARD_KEY",
+    "SHARD",
     "ShardLayout",
     "array_metadata",
     "check_shard",
@@ -44,7 +42,7 @@ __all__ = [
 ByteRange = tuple[int, int]  # first byte, and the one after the last
 Metadata = Mapping[str, Any] | ShardLayout
 
-SHARD_KEY = "c/0/0/0"
+SHARD = "c/0/0/0"  # key of the one shard below its array
 CACHE_LINE_BYTES = 64
 
 

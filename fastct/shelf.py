@@ -20,8 +20,9 @@ from fastct.geometry import Geometry
 from fastct.kept import kept_bytes
 from fastct.kernels.maps import Reading
 from fastct.shard_layout import ShardLayout, Triple
+from fastct.shards import SHARD
 from fastct.storage import ByteRange, Bytes, Storage
-from fastct.store import IMAGE, ROOT, SHARD, Study, study_folder
+from fastct.store import IMAGE, ROOT, Study, study_folder
 
 CURE = "Run `fastct verify` on the store, then convert the study again"
 TURN_BYTES = 4 << 20  # room enough for the box of most turned patches: 36 x 176 x 320 voxels

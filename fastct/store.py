@@ -14,12 +14,12 @@ from fastct.errors import StoreError
 from fastct.geometry import Geometry
 from fastct.records import Record, Row, read_record, read_records
 from fastct.sealed import parsed, unseal
+from fastct.shards import SHARD
 from fastct.storage import Storage, open_storage
 
 MANIFEST = "fastct.json"
 STUDIES = "studies"
 IMAGE = "0"
-SHARD = "c/0/0/0"
 ROOT = "zarr.json"
 ENDING = ".nii.zarr"
 Slices = tuple[slice, slice, slice]

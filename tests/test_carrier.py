@@ -9,8 +9,9 @@ import fastct
 from fastct.carrier import Carrier, Wanted, read_boxes
 from fastct.errors import ArrayError, OptionError, StoreError
 from fastct.kernels.maps import window_line
+from fastct.shards import SHARD
 from fastct.shelf import Shelf
-from fastct.store import SHARD, study_folder
+from fastct.store import study_folder
 
 WINDOW = window_line(-1000, 400)
 

@@ -7,7 +7,8 @@ import pytest
 
 import fastct
 from fastct.errors import OptionError, StoreError
-from fastct.store import SHARD, study_folder
+from fastct.shards import SHARD
+from fastct.store import study_folder
 from fastct.transforms import Flip, Noise, Rotate, Uniform
 
 TURNS = (Rotate((Uniform(-20, 20), 0, 0)), Flip((2,)), Noise(0.05))

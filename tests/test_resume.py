@@ -11,9 +11,10 @@ from small_chests import small_chest, tree, write_study
 
 import fastct
 from fastct.errors import StoreError
+from fastct.shards import SHARD
 from fastct.storage import CLAIMS, STAGING, open_storage
 from fastct.storage.processes import machine
-from fastct.store import SHARD, study_folder
+from fastct.store import study_folder
 
 IDS = tuple(f"study_000{n}" for n in range(1, 5))
 SHARD_OF_2 = f"{study_folder('study_0002')}/0/{SHARD}"
