@@ -35,7 +35,10 @@ class Geometry:
 
     def __init__(self, shape: ArrayLike, affine: ArrayLike) -> None:
         sizes = np.asarray(shape)
-        matrix = np.array(affine, dtype=np.float64)
+        try:
+            matrix = np.asarray(affine).astype(np.float64, casting="same_kind")
+        except (TypeError, ValueError):
+            matrix = np.empty(0)
         if sizes.shape != (3,) or not np.issubdtype(sizes.dtype, np.integer) or sizes.min() < 1:
             raise ArrayError("geometry", f"shape is {shape!r}", "Give (z, y, x), each at least 1")
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():

@@ -1,7 +1,9 @@
 """Lesion percentages and severity: from an expert's mask, or from the opacity estimate."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from fastct.device import to_host, working_beside
 from fastct.errors import ArrayError, OptionError
 from fastct.geometry import Geometry
-from fastct.kernels import masks
+from fastct.kernels import masks, side_by_side
 from fastct.kernels.counts import count_lungs, histogram
 from fastct.kernels.masks import Bits
 from fastct.opacity import opacity_mask
@@ -64,18 +66,26 @@ class LesionProfile:
     consolidation_percent: float
 
 
-def lesion_fraction(lesion: NDArray[np.uint8], lungs: NDArray[np.uint8]) -> LesionFraction:
+@overload
+def lesion_fraction(lesion: NDArray[np.uint8], lungs: NDArray[np.uint8]) -> LesionFraction: ...
+@overload
+def lesion_fraction(
+    lesion: Sequence[NDArray[np.uint8]], lungs: Sequence[NDArray[np.uint8]]
+) -> list[LesionFraction]: ...
+def lesion_fraction(
+    lesion: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], lungs: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
+) -> LesionFraction | list[LesionFraction]:
     """Share of the lungs that is lesion: total, right, left, and of the worse side.
 
     Parameters
     ----------
-    lesion : uint8 (z, y, x), lesion where it is not 0.
-    lungs : uint8 (z, y, x): 0, 1 right lung, 2 left lung.
+    lesion : uint8 (z, y, x), lesion where it is not 0; or a list, one a study.
+    lungs : uint8 (z, y, x): 0, 1 right lung, 2 left lung; or a list, one a study.
 
     Raises
     ------
     ArrayError
-        If the masks are not uint8 of one shape.
+        If the masks are not uint8 of one shape, lungs hold other values, or lists are not of one length.
 
     Examples
     --------
@@ -84,7 +94,22 @@ def lesion_fraction(lesion: NDArray[np.uint8], lungs: NDArray[np.uint8]) -> Lesi
     >>> fraction.percent_right, fraction.percent_left, fraction.percent_max, fraction.lesion_outside_voxels
     (25.0, 50.0, 50.0, 1)
     """
-    [(right, left, lesion_voxels, ill_right, ill_left)] = count_lungs([lungs], [lesion]).tolist()
+    single = not isinstance(lesion, (list, tuple)) and not isinstance(lungs, (list, tuple))
+    pairs = [(lesion, lungs)] if single else side_by_side(lesion=lesion, lungs=lungs)
+    counts = count_lungs([own for _, own in pairs], [ill for ill, _ in pairs]).tolist() if pairs else []
+    for _, own in pairs:
+        _check_sides(own)
+    found = [_fraction(*row) for row in counts]
+    return found[0] if single else found
+
+
+def _check_sides(lungs: NDArray[np.uint8]) -> None:
+    """A mask of 0 and 255, say, would count as no lung at all."""
+    if (most := int(lungs.max())) > 2:
+        raise ArrayError("lungs", f"the mask holds {most}", "Give 0, 1 for the right lung and 2 for the left")
+
+
+def _fraction(right: int, left: int, lesion_voxels: int, ill_right: int, ill_left: int) -> LesionFraction:
     sides = [_percent(ill_right, right), _percent(ill_left, left)]
     return LesionFraction(
         percent=_percent(ill_right + ill_left, right + left),
@@ -123,7 +148,11 @@ def severity(percent: float) -> str:
     >>> severity(0.0), severity(25.0), severity(50.1), severity(75.0)
     ('CT-0', 'CT-1', 'CT-3', 'CT-4')
     """
-    if not isfinite(percent) or not 0.0 <= percent <= 100.0:
+    try:
+        is_share = isfinite(percent) and 0.0 <= percent <= 100.0
+    except TypeError:
+        is_share = False
+    if not is_share:
         raise OptionError("percent", f"it is {percent!r}", "Give a share between 0 and 100")
     if percent == 0.0:
         return CLASSES[0]

@@ -11,7 +11,7 @@ from fastct.airways import find_airways
 from fastct.device import labels_beside, to_host, working_beside
 from fastct.errors import ArrayError
 from fastct.geometry import Geometry
-from fastct.kernels import lie_on_gpu, masks
+from fastct.kernels import dtype_and_shape, lie_on_gpu, masks, side_by_side
 from fastct.kernels.masks import Bits, Pieces
 from fastct.pleura import draw_in_lesions, fill_vessels
 from fastct.sides import cut_apart, find_midline, walk_sides
@@ -81,7 +81,7 @@ def lung_mask(
     Raises
     ------
     ArrayError
-        If `hu` is not int16 (z, y, x) of the geometry's shape.
+        If `hu` is not int16 (z, y, x) of the geometry's shape, or there is not a geometry for each volume.
 
     Examples
     --------
@@ -91,12 +91,13 @@ def lung_mask(
     """
     if isinstance(geometry, Geometry):
         return segment_lungs(hu, geometry).labels  # type: ignore[arg-type]
+    volumes = side_by_side(hu=hu, geometry=geometry)
+    for volume in volumes:
+        _check(*volume)
     if not lie_on_gpu(*hu):
-        return [segment_lungs(*volume).labels for volume in zip(hu, geometry, strict=True)]
+        return [segment_lungs(*volume).labels for volume in volumes]
     from fastct.gpu.lungs import segment_batches
 
-    for volume in zip(hu, geometry, strict=True):
-        _check(*volume)
     return [found.labels for found in segment_batches(list(hu), geometry, DEFAULT)]
 
 
@@ -126,10 +127,11 @@ def segment_lungs(hu: NDArray[np.int16], geometry: Geometry, options: LungOption
 
 
 def _check(hu: NDArray[np.int16], geometry: Geometry) -> None:
-    if hu.dtype != np.int16 or hu.shape != geometry.shape:
-        raise ArrayError(
-            "hu", f"it is {hu.dtype} {hu.shape}, wanted int16 {geometry.shape}", "Give HU and their geometry"
-        )
+    if not isinstance(geometry, Geometry):
+        raise ArrayError("geometry", f"it is {type(geometry).__name__}", "Give a fastct.Geometry, shape and affine")
+    if getattr(hu, "dtype", None) != np.int16 or hu.shape != geometry.shape:
+        found = f"it is {dtype_and_shape(hu)}, wanted int16 {geometry.shape}"
+        raise ArrayError("hu", found, "Give HU and their geometry")
 
 
 def slice_areas_mm2(lungs: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.float64]:

@@ -1,12 +1,15 @@
 """Opacity estimate: ground glass and consolidation inside given lungs, from HU alone."""
 
+from collections.abc import Sequence
+from typing import overload
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fastct.device import labels_beside, working_beside
 from fastct.errors import ArrayError
 from fastct.geometry import Geometry
-from fastct.kernels import lie_on_gpu, masks
+from fastct.kernels import dtype_and_shape, lie_on_gpu, masks, side_by_side
 from fastct.kernels.masks import Bits
 from fastct.sides import outside_ellipse
 
@@ -38,23 +41,33 @@ SPECK_ML = 0.5  # smaller bodies are dropped
 MOST_REACH = 40  # pixels, which keeps window sums below 2 ** 16
 
 
-def opacity_mask(hu: NDArray[np.int16], lungs: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
+@overload
+def opacity_mask(hu: NDArray[np.int16], lungs: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]: ...
+@overload
+def opacity_mask(
+    hu: Sequence[NDArray[np.int16]], lungs: Sequence[NDArray[np.uint8]], geometry: Sequence[Geometry]
+) -> list[NDArray[np.uint8]]: ...
+def opacity_mask(
+    hu: NDArray[np.int16] | Sequence[NDArray[np.int16]],
+    lungs: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+    geometry: Geometry | Sequence[Geometry],
+) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
     """Ground glass and consolidation inside the lungs, less vessels, walls, fissures and dependent density.
 
     Parameters
     ----------
-    hu : int16 (z, y, x), HU.
-    lungs : uint8 (z, y, x), lung where it is not 0, as `lung_mask` makes it.
-    geometry : where the voxels lie.
+    hu : int16 (z, y, x), HU; or a list of volumes.
+    lungs : uint8 (z, y, x), lung where it is not 0, as `lung_mask` makes it; or a list, one a volume.
+    geometry : where the voxels lie; or a list, one a volume.
 
     Returns
     -------
-    uint8 (z, y, x): 0, 1 opacity. An estimate: see `NOISE_FLOOR_PERCENT` of `fastct.lesions`.
+    uint8 (z, y, x): 0, 1 opacity; or a list. An estimate: see `NOISE_FLOOR_PERCENT` of `fastct.lesions`.
 
     Raises
     ------
     ArrayError
-        If the arrays are not int16 and uint8 of the geometry's shape.
+        If the arrays are not int16 and uint8 of the geometry's shape, or lists are not of one length.
 
     Examples
     --------
@@ -63,17 +76,33 @@ def opacity_mask(hu: NDArray[np.int16], lungs: NDArray[np.uint8], geometry: Geom
     >>> opacity_mask(hu, lungs, geometry).any()
     np.False_
     """
-    if hu.dtype != np.int16 or lungs.dtype != np.uint8 or not hu.shape == lungs.shape == geometry.shape:
+    single = isinstance(geometry, Geometry)
+    volumes = [(hu, lungs, geometry)] if single else side_by_side(hu=hu, lungs=lungs, geometry=geometry)
+    for volume in volumes:
+        _check(*volume)
+    if lie_on_gpu(*(array for volume in volumes for array in volume[:2])):
+        from fastct.gpu.opacity import estimate_batches
+
+        found = estimate_batches(*map(list, zip(*volumes, strict=True)))
+    else:
+        found = [_estimate(*volume) for volume in volumes]
+    return found[0] if single else found
+
+
+def _check(hu: NDArray[np.int16], lungs: NDArray[np.uint8], geometry: Geometry) -> None:
+    if not isinstance(geometry, Geometry):
+        raise ArrayError("geometry", f"it is {type(geometry).__name__}", "Give a fastct.Geometry, shape and affine")
+    typed = getattr(hu, "dtype", None) == np.int16 and getattr(lungs, "dtype", None) == np.uint8
+    if not typed or not hu.shape == lungs.shape == geometry.shape:
         raise ArrayError(
             "hu and lungs",
-            f"they are {hu.dtype} {hu.shape} and {lungs.dtype} {lungs.shape}, the geometry {geometry.shape}",
+            f"they are {dtype_and_shape(hu)} and {dtype_and_shape(lungs)}, the geometry {geometry.shape}",
             "Give int16 HU and uint8 lungs of the geometry's shape",
         )
-    if lie_on_gpu(hu, lungs):
-        from fastct.gpu.opacity import estimate_batch
 
-        [on_gpu] = estimate_batch([hu], [lungs], [geometry])
-        return on_gpu  # type: ignore[no-any-return]
+
+def _estimate(hu: NDArray[np.int16], lungs: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
+    """The opacities of one volume, on the CPU."""
     out: NDArray[np.uint8] = labels_beside(hu)
     with working_beside(hu):
         upright, lung = geometry.upright(hu), masks.pack_label(geometry.upright(lungs))

@@ -41,6 +41,9 @@ def test_spacing_and_volume():
         ((3, 4, 5), np.eye(3)),
         ((3, 4, 5), np.diag([1.0, 0.0, 1.0, 1.0])),
         ((3, 4, 5), np.full((4, 4), np.nan)),
+        ((3, 4, 5), "affine"),
+        ((3, 4, 5), np.eye(4) * 1j),
+        ((3, 4, 5), [[1, 0], [0]]),
     ],
 )
 def test_refuses_what_is_no_volume(shape, affine):

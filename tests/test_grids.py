@@ -216,6 +216,8 @@ def test_refusals():
         gather([hu], [reading], out=[np.empty(hu.shape, np.float32)])
     with pytest.raises(OptionError):
         Grid((1, 1, 1), np.full((3, 4), np.nan))
+    with pytest.raises(OptionError, match="voxels"):
+        fastct.resample(hu, (1, 1, 1), (1e-7, 1e-7, 1e-7))
     with pytest.raises(OptionError):
         Line(slope=1e38)
     with pytest.raises(OptionError):

@@ -228,3 +228,38 @@ def test_real_normal_lungs_stay_below_the_noise_floor(real_data, case):
     hu, geometry = read(real_data / f"ct/lctsc_{case}.nii.gz")
     lungs = lung_mask(hu, geometry)
     assert lesion_fraction(opacity_mask(hu, lungs, geometry), lungs).percent < NOISE_FLOOR_PERCENT
+
+
+def test_lists_of_volumes_of_different_shapes_give_lists():
+    rng = np.random.default_rng(2)
+    geometries = [Geometry(shape, np.diag([-3.0, 3.0, 8.0, 1.0])) for shape in ((3, 40, 64), (5, 64, 48))]
+    hu = [rng.integers(-900, -300, geometry.shape).astype(np.int16) for geometry in geometries]
+    lungs = [np.full(geometry.shape, side, np.uint8) for side, geometry in enumerate(geometries, 1)]
+    lesions = opacity_mask(hu, lungs, geometries)
+    alone = [opacity_mask(*volume) for volume in zip(hu, lungs, geometries, strict=True)]
+    assert [lesion.tolist() for lesion in lesions] == [lesion.tolist() for lesion in alone]
+    assert lesion_fraction(lesions, lungs) == [lesion_fraction(*pair) for pair in zip(lesions, lungs, strict=True)]
+    assert opacity_mask([], [], []) == [] == lesion_fraction([], [])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda: opacity_mask([HU, HU], [LUNGS], [GEOMETRY]), "hu is a list of 2, lungs is a list of 1"),
+        (lambda: opacity_mask([HU], [LUNGS], GEOMETRY), "they are list and list"),
+        (lambda: opacity_mask(HU, LUNGS, None), "geometry is NoneType"),
+        (lambda: opacity_mask(HU, None, GEOMETRY), "and NoneType"),
+        (lambda: opacity_mask([HU], [LUNGS], [None]), "it is NoneType"),
+        (lambda: lesion_fraction([LUNGS], LUNGS), "lungs is ndarray"),
+        (lambda: lesion_fraction(LUNGS, LUNGS * 100), "the mask holds"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(wrong, said):
+    with pytest.raises(ArrayError, match=said):
+        wrong()
+
+
+@pytest.mark.parametrize("percent", ["30", None, np.array([30.0, 40.0]), float("nan"), 101])
+def test_severity_of_what_is_no_share_is_refused(percent):
+    with pytest.raises(OptionError, match="Give a share"):
+        severity(percent)

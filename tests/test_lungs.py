@@ -313,8 +313,14 @@ def test_wrong_arrays_are_refused():
         lung_mask(CHEST.astype(np.float32), GEOMETRY)
     with pytest.raises(ArrayError, match="wanted int16"):
         lung_mask(CHEST[1:], GEOMETRY)
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ArrayError, match="hu is a list of 1, geometry is a list of 2"):
         lung_mask([CHEST], [GEOMETRY, GEOMETRY])
+    with pytest.raises(ArrayError, match="it is list, wanted int16"):
+        lung_mask([CHEST], GEOMETRY)
+    with pytest.raises(ArrayError, match="geometry is NoneType"):
+        lung_mask(CHEST, None)
+    with pytest.raises(ArrayError, match="it is ndarray"):
+        lung_mask([CHEST], [GEOMETRY.affine])
 
 
 def read(path):

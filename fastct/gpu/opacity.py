@@ -10,7 +10,7 @@ from fastct import device, opacity
 from fastct.geometry import Geometry
 from fastct.gpu.pleura import choose_sizes
 from fastct.gpu.sides import find_centres_of_mass, outside_ellipse
-from fastct.gpu.studies import Spacing, Studies, gather_studies
+from fastct.gpu.studies import Spacing, Studies, gather_studies, in_batches
 from fastct.kernels.gpu import bitrows
 from fastct.kernels.gpu.stacks import THREADS
 from fastct.kernels.masks import MAX_REACH
@@ -130,8 +130,14 @@ def _without_caps(studies: Studies, found: Any, lung: Any, sick: Any) -> Any:
     return stays | pieces.paint(2 * pieces.count_inside(stays) > pieces.areas)
 
 
-def estimate_batch(volumes: Sequence[Any], lungs: Sequence[Any], geometries: Sequence[Geometry]) -> list[Any]:
-    """Opacity masks of volumes that lie on one GPU, with their lungs; it is waited for once, at the end."""
+def estimate_batches(volumes: Sequence[Any], lungs: Sequence[Any], geometries: Sequence[Geometry]) -> list[Any]:
+    """Opacity masks of volumes that lie on one GPU, with their lungs, in batches that fit its memory."""
+    parts = in_batches([geometry.shape for geometry in geometries])
+    return [found for part in parts for found in _estimate_batch(volumes[part], lungs[part], geometries[part])]
+
+
+def _estimate_batch(volumes: Sequence[Any], lungs: Sequence[Any], geometries: Sequence[Geometry]) -> list[Any]:
+    """Opacity masks of a batch; the GPU is waited for once, at the end."""
     with device.working_beside(volumes[0]):
         studies = gather_studies(volumes, geometries)
         upright = [geometry.upright(one) for one, geometry in zip(lungs, geometries, strict=True)]

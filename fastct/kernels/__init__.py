@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -30,3 +31,17 @@ def lie_on_gpu(*arrays: object) -> bool:
         return True
     places = ", ".join(sorted({type(array).__module__ + "." + type(array).__name__ for array in arrays}))
     raise ArrayError("arrays", f"they are {places}", "Give NumPy arrays only, or CuPy arrays only")
+
+
+def side_by_side(**lists: Any) -> list[tuple[Any, ...]]:
+    """What belongs to each volume, from lists of one length, by their names. ArrayError if they are none."""
+    found = {name: len(one) if isinstance(one, (list, tuple)) else type(one).__name__ for name, one in lists.items()}
+    if len(set(found.values())) > 1 or not all(isinstance(length, int) for length in found.values()):
+        said = ", ".join(f"{name} is {'a list of ' * isinstance(one, int)}{one}" for name, one in found.items())
+        raise ArrayError("volumes", said, "Give one of each, or lists of one length, an item for each volume")
+    return list(zip(*lists.values(), strict=True))
+
+
+def dtype_and_shape(array: Any) -> str:
+    """How errors call an array, or whatever came in its place."""
+    return f"{array.dtype} {array.shape}" if hasattr(array, "dtype") else type(array).__name__

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from fastct.geometry import Geometry
 FRACTION_BITS = 32
 # Places of up to 2^29 voxels leave room in 64 bits for adding two of them.
 LARGEST_INDEX = 2**29
+LARGEST_VOXELS = 2**40  # no machine has the memory for more
 # A volume ends half a voxel beyond its outer centres, as in ITK: up to there the edge is repeated.
 FLOAT32_OVERFLOW = 2.0**128 - 2.0**103  # rounds to infinity
 INSIDE_MARGIN = 1 << (FRACTION_BITS - 1)
@@ -58,6 +60,8 @@ class Grid:
                 f"it is {farthest:g} voxels long or reads that far away, and the most is {LARGEST_INDEX}",
                 "Check the spacings and the affine",
             )
+        if prod(self.shape) > LARGEST_VOXELS:
+            raise OptionError("grid", f"it has {prod(self.shape):,} voxels", "Check the spacings: they are millimetres")
 
     @cached_property
     def places(self) -> NDArray[np.int64]:
