@@ -1,6 +1,8 @@
 """Storage on object stores: the same laws for S3 through obstore, S3 through s3fs, and fsspec's memory://."""
 
 import pickle
+import threading
+import time
 import uuid
 
 import pytest
@@ -116,6 +118,25 @@ def test_a_study_whose_writer_dies_is_not_seen(storage, nth):
     assert list(opened.groups("studies")) == ["a"]
 
 
+def test_nothing_is_on_its_way_any_more_when_many_requests_fail(storage):
+    """A put that is late must not come after those of a second try."""
+    put, begun, late = storage.bucket.put, threading.Event(), []
+
+    def put_late_or_fail(key, payload):
+        if key.endswith("late"):
+            begun.set()
+            time.sleep(0.2)
+            late.append(key)
+            return put(key, payload)
+        begun.wait(5 if storage.bucket.is_shared else 0)
+        raise ConnectionError
+
+    storage.bucket.put = put_late_or_fail
+    with pytest.raises(StoreError):
+        storage.publish("studies/a", {"0/c/0": b"1", "0/c/late": b"2", "zarr.json": b"{}"})
+    assert late == (["studies/a/0/c/late"] if storage.bucket.is_shared else [])
+
+
 def test_a_claim_is_one_owners_until_he_gives_it_back(storage):
     with storage.claim("study"):
         assert storage.claim("study") is None
@@ -171,7 +192,46 @@ def test_an_owner_keeps_his_claim_fresh_until_it_is_taken_over(storage, monkeypa
         while claim._beat.is_alive():
             claimed_by(storage, 1, "1", "elsewhere")
             claim._beat.join(timeout=0.2)
+        assert not claim.is_held
     assert b"elsewhere" in storage.read(f"{CLAIMS}/study"), "it is not ours to take away"
+
+
+@pytest.mark.parametrize("answers", ["another tag", "an error"])
+def test_a_claim_whose_beat_was_not_answered_is_still_its_owners(storage, monkeypatch, answers):
+    """The server has put the beat, and its answer is lost: the client tried again, or gave up."""
+    from fastct.storage import object_claims
+
+    replace, lost = storage.bucket.replace, []
+
+    def replace_and_lose(key, payload, tag):
+        done = replace(key, payload, tag)
+        lost.append(payload)
+        if len(lost) > 1:
+            return done
+        if answers == "an error":
+            raise TimeoutError
+        return ""
+
+    monkeypatch.setattr(object_claims, "BEAT_S", 0.01)
+    monkeypatch.setattr(storage.bucket, "replace", replace_and_lose)
+    with storage.claim("study") as claim:
+        while len(lost) < 4:
+            assert claim._beat.is_alive()
+        assert claim.is_held
+    assert list(storage.keys("")) == []
+
+
+def test_a_claim_that_its_owner_forgot_is_taken_over_on_his_own_machine(storage, monkeypatch):
+    from fastct.storage import object_claims
+
+    now = [1000.0]
+    monkeypatch.setattr(object_claims, "monotonic", lambda: now[0])
+    forgotten = storage.claim("study")
+    forgotten._released.set()  # as when the server was gone just as it was given back
+    assert storage.claim("study") is None
+    now[0] += object_claims.SILENT_S + 1
+    storage.sweep()
+    assert list(storage.keys("")) == []
 
 
 def test_storage_travels_to_other_processes(storage):
@@ -184,7 +244,7 @@ SECRETS = {"secret": "topsecret", "client_kwargs": {"aws_session_token": "tokent
 
 
 def test_no_text_of_a_place_tells_its_secrets():
-    place = as_place("s3://me:password@bucket/store?X-Amz-Signature=abc", SECRETS)
+    place = as_place("s3://me:pass@password@bucket/store?X-Amz-Signature=abc", SECRETS)
     for text in (str(place), repr(place), f"{place / 'key'}"):
         assert "bucket/store" in text
         for secret in ("topsecret", "tokentoken", "password", "abc"):

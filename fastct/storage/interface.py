@@ -37,6 +37,11 @@ class Claim(ABC):
         self._held = Lock()
         self._held.acquire()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it was not given back yet."""
+        return self._held.locked()
+
     def release(self) -> None:
         """Give it back, if that was not done before: the next one may have it."""
         try:
@@ -214,5 +219,6 @@ class Storage(ABC):
     def claim(self, name: str) -> Claim | None:
         """The right to work on what has that name, or None while another has it.
 
-        Whoever dies loses it; it is never taken from the living.
+        Whoever dies loses it. On a disk it is never taken from the living; on an object store, whoever lets nothing be
+        heard of him for a minute counts as dead.
         """

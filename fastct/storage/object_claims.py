@@ -1,8 +1,9 @@
 """Claims on object stores: an object that only one can create, and that its owner keeps changing while he lives.
 
-The rule: an owner puts the claim anew every `BEAT_S`. On his own machine he counts as dead when his process is no
-more; on any other, when his claim has not changed for `SILENT_S` by the watcher's own clock (no two clocks are ever
-compared). A dead owner's claim is replaced if it is still the same object, so that only one takes it over.
+The rule: an owner puts the claim anew every `BEAT_S`. He counts as dead when his claim has not changed for `SILENT_S`
+by the watcher's own clock (no two clocks are ever compared), and on his own machine as soon as his process is no more.
+A dead owner's claim is replaced if it is still the same object, so that only one takes it over. Answers may be lost:
+a claim is its owner's as long as it bears his name, whatever its tag.
 """
 
 import json
@@ -30,17 +31,21 @@ class ObjectClaim(Claim):
     def __init__(self, bucket: Bucket, key: str, text: dict[str, Any], tag: str, told: Told) -> None:
         super().__init__()
         self._bucket, self._key, self._text, self._tag, self._told = bucket, key, text, tag, told
-        self._released = threading.Event()
+        self._released, self._lost = threading.Event(), False
         self._beat = threading.Thread(target=self._keep_fresh, name=f"claim {key}", daemon=True)
         self._beat.start()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it was neither given back nor taken over by another."""
+        return super().is_held and not self._lost
 
     def _give_back(self) -> None:
         """Take the object away, unless another owner has taken it over."""
         self._released.set()
         self._beat.join()
         with self._told():
-            found = self._bucket.head(self._key)
-            if found is not None and found.tag == self._tag:
+            if self._own_tag():
                 self._bucket.delete([self._key])
 
     def _keep_fresh(self) -> None:
@@ -49,12 +54,21 @@ class ObjectClaim(Claim):
             beat += 1
             payload = _bytes({**self._text, "beat": beat})
             try:
-                tag = self._bucket.replace(self._key, payload, self._tag)
+                tag = self._bucket.replace(self._key, payload, self._tag) or self._own_tag()
             except Exception:  # noqa: BLE001, S112  a missed beat does no harm, and the next may be heard
                 continue
             if not tag:
-                return  # taken over by one who thought us dead: the claim is his
+                self._lost = True  # to one who thought us dead: the claim is his
+                return
             self._tag = tag
+
+    def _own_tag(self) -> str:
+        """The tag of the claim as it lies there; an empty one where it is not ours any more."""
+        try:
+            found, tag = self._bucket.get(self._key)
+        except FileNotFoundError:
+            return ""
+        return tag if _name(bytes(found)) == self._text["id"] else ""
 
 
 def claim_object(bucket: Bucket, key: str, watched: Watched, told: Told) -> Claim | None:
@@ -79,6 +93,14 @@ def _bytes(text: dict[str, Any]) -> bytes:
     return json.dumps(text).encode()
 
 
+def _name(found: bytes) -> object:
+    """What tells a claim from every other."""
+    try:
+        return json.loads(found)["id"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def _owner() -> dict[str, Any]:
     """This process: its machine, its number there, and when it started."""
     return {"machine": machine(), "process": os.getpid(), "started": started(os.getpid())}
@@ -90,8 +112,8 @@ def _is_dead(found: bytes, tag: str, key: str, watched: Watched) -> bool:
         watched[key] = (tag, monotonic())
     try:
         owner = json.loads(found)["owner"]
-        if owner["machine"] == machine():
-            return not is_alive(int(owner["process"]), str(owner["started"]))
+        if owner["machine"] == machine() and not is_alive(int(owner["process"]), str(owner["started"])):
+            return True
     except (ValueError, KeyError, TypeError):
         pass  # no claim of ours: it dies by its silence
     return last_tag == tag and monotonic() - since > SILENT_S

@@ -17,7 +17,7 @@ Google Cloud Storage, Azure):
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cached_property, partial
 
@@ -157,7 +157,13 @@ class ObjectStorage(Storage):
         """The answer for each item, asked for at the same time."""
         if len(items) <= 1 or not self.bucket.is_shared:
             return [ask(item) for item in items]
-        return list(self._pool.map(ask, items))
+        asked = [self._pool.submit(ask, item) for item in items]
+        try:
+            return [future.result() for future in asked]
+        finally:  # none is on its way any more when this ends: it could overwrite what is put next
+            for future in asked:
+                future.cancel()
+            wait(asked)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

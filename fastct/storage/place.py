@@ -17,7 +17,7 @@ _SAFE_OPTIONS = (  # options that tell where something is, and open nothing
     "region_name",
 )
 _SHORTEST_SECRET = 4  # characters; blotting out shorter ones would only spoil messages
-_USER = re.compile(r"(?<=://)[^/@\s]*@")  # user:password@ of a URL
+_USER = re.compile(r"(?<=://)[^/\s]*@")  # user:password@ of a URL
 _QUERY = re.compile(r"(?<=\S)\?[^\s\"'<>]+")  # where signed URLs keep their signature
 _MESSAGE = re.compile(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", re.DOTALL)  # of S3's and Azure's answers
 _LONGEST_MESSAGE = 300
