@@ -82,12 +82,18 @@ def _do(work: Callable[[AnyTask], Result], task: AnyTask, limit_s: float) -> Res
 
 
 class _Hand:
-    """A thread that works for another, which can cease to wait for it: no system call can be taken back."""
+    """A thread that works for another, which can cease to wait for it: no system call can be taken back.
+
+    It ends when nobody refers to this any more.
+    """
 
     def __init__(self) -> None:
         self._given: SimpleQueue[Any] = SimpleQueue()
         self._done: SimpleQueue[Any] = SimpleQueue()
-        Thread(target=self._serve, name="fastct-hand", daemon=True).start()
+        Thread(target=_serve, args=(self._given, self._done), name="fastct-hand", daemon=True).start()
+
+    def __del__(self) -> None:
+        self._given.put(None)
 
     def do(self, work: Callable[[Any], Any], task: Any, limit_s: float) -> Any:
         """What `work` returns or raises; Empty after `limit_s`."""
@@ -97,15 +103,16 @@ class _Hand:
             raise error
         return result
 
-    def _serve(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # they are to wake who waits
-        while True:
-            work, task = self._given.get()
-            try:
-                self._done.put((work(task), None))
-            except BaseException as error:  # noqa: BLE001  raised again where it is waited for
-                self._done.put((None, error))
-            del work, task
+
+def _serve(given: SimpleQueue[Any], done: SimpleQueue[Any]) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # they are to wake who waits
+    while asked := given.get():
+        work, task = asked
+        try:
+            done.put((work(task), None))
+        except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+            done.put((None, error))
+        del work, task, asked
 
 
 _own = local()  # a hand for each thread, kept from study to study because buffers are kept by thread

@@ -52,7 +52,11 @@ def check_study(storage: Storage, study_id: str) -> Iterator[Fault]:
     except StoreError as error:
         yield Fault(study_id, f"{RECORDS}/{study_id}.json", error.finding, CONVERT)
         return
-    there = set(storage.keys(folder))
+    try:
+        there = set(storage.keys(folder))
+    except StoreError as error:
+        yield Fault(study_id, folder, f"{error.subject}: {error.finding}", CONVERT)
+        return
     if record is None:
         yield Fault(study_id, folder, "it has no record: the run that wrote it did not end", CONVERT)
         return

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from socket import gethostname
 from threading import Timer
 from time import sleep
 from typing import Any
@@ -156,6 +157,13 @@ class Stage:
     work: Callable[[Any], Record]
     is_done: Callable[[Any, Storage], bool]
 
+    def has_done(self, task: Any, storage: Storage) -> bool:
+        """Whether it is done; what cannot be looked at is not."""
+        try:
+            return self.is_done(task, storage)
+        except StoreError:
+            return False
+
 
 CONVERT = Stage("convert", convert_study, is_converted)
 SCORE = Stage("score", score_study, is_scored)
@@ -206,7 +214,7 @@ class Job:
         """The tasks that no earlier run has done."""
         known = set(record_ids(self.storage))
         seen = [task for task in tasks if task.study_id in known]
-        is_done = self.storage.side_by_side(lambda task: self.stage.is_done(task, self.storage), seen)
+        is_done = self.storage.side_by_side(lambda task: self.stage.has_done(task, self.storage), seen)
         done = {task.study_id for task, yes in zip(seen, is_done, strict=True) if yes}
         return [task for task in tasks if task.study_id not in done]
 
@@ -257,14 +265,22 @@ def settle(stage: Stage, skip_finished: bool, limit_s: float, task: Any) -> Sett
 
     Whatever goes wrong with the study becomes part of its record. What another run has finished since this one
     looked is left as it is. After `limit_s` nobody waits for the work any more, and the claim lapses.
+
+    Raises
+    ------
+    StoreError
+        If this worker does not find the store, or cannot write it.
     """
     storage = open_storage(task.store)
+    if storage.is_local and not storage.exists(MANIFEST):
+        finding = f"the worker on {gethostname()} finds no store there"
+        raise StoreError(storage, finding, "Give a folder or URL that every worker reaches under this name")
     claim = storage.claim(_claim_name(task.study_id))
     if claim is None:
         return None
     with claim, _lapsing(claim, limit_s):
         known = known_record(storage, task.study_id) if skip_finished else None
-        if known and stage.is_done(task, storage):
+        if known and stage.has_done(task, storage):
             return Settled(known, by_another=True)
         try:
             record = stage.work(task)
@@ -272,6 +288,8 @@ def settle(stage: Stage, skip_finished: bool, limit_s: float, task: Any) -> Sett
             record = _failure(storage, stage.name, task, str(error))
         except Exception as error:  # noqa: BLE001  one bad study never stops the others
             record = _failure(storage, stage.name, task, f"{type(error).__name__}: {error}")
+        if not claim.is_held:
+            return None  # it lapsed, or was taken over: the record is another's to write
         write_record(storage, record)
     return Settled(record)
 

@@ -1,7 +1,7 @@
 """A store's report: rows, pictures and facts of the store, given to the page."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from fastct.flags import FLAG_MEANINGS, INFORMING_FLAGS
@@ -9,7 +9,7 @@ from fastct.lesions import NOISE_FLOOR_PERCENT
 from fastct.pictures import StudyPictures
 from fastct.records import read_listing
 from fastct.report import ReportFacts, render_report
-from fastct.scoring import PICTURES, read_pictures
+from fastct.scoring import read_pictures
 from fastct.sealed import seal_page
 from fastct.storage import Storage, open_storage
 from fastct.store import Store, read_manifest
@@ -49,26 +49,31 @@ def write_report(store: str | os.PathLike[str], storage_options: Mapping[str, An
         flag_meanings=FLAG_MEANINGS,
         informing_flags=INFORMING_FLAGS,
     )
-    page = "".join(render_report(Store(storage).table, _Pictures(storage), facts))
+    rows = Store(storage).table
+    scored = {row["study_id"] for row in rows if row["status"] == "done"}
+    page = "".join(render_report(rows, _Pictures(storage, scored), facts))
     storage.write(REPORT, seal_page(page))
     storage.sweep()
     return storage.location(REPORT)
 
 
 class _Pictures(Mapping[str, StudyPictures]):
-    """The pictures of a store's studies, read when they are asked for: never all at once in memory."""
+    """The pictures of a store's scored studies, read when they are asked for: never all at once in memory.
 
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
+    Of a study that was converted anew there may be some that show what it was.
+    """
+
+    def __init__(self, storage: Storage, scored: Collection[str]) -> None:
+        self.storage, self.scored = storage, scored
 
     def __getitem__(self, study_id: str) -> StudyPictures:
-        found = read_pictures(self.storage, study_id)
+        found = read_pictures(self.storage, study_id) if study_id in self.scored else None
         if found is None:
             raise KeyError(study_id)
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return (name.removesuffix(".json") for name in self.storage.names(PICTURES))
+        return iter(self.scored)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self.scored)

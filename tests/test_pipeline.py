@@ -1,8 +1,11 @@
 """The chain: what is converted and scored, what is left out, what happens to a broken study."""
 
 import csv
+import json
 import os
 import shutil
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -12,9 +15,18 @@ from small_chests import tree
 
 import fastct
 from fastct import conversion
+from fastct.batches import do_batch
+from fastct.conversion import ConvertTask, convert_study
 from fastct.errors import DataSetError, DeviceError, OptionError, StoreError
 from fastct.exporting import export_study
-from fastct.records import COLUMNS
+from fastct.mosmed import find_studies
+from fastct.options import ConvertOptions
+from fastct.pipeline import CONVERT, settle
+from fastct.publish import create_store
+from fastct.records import COLUMNS, read_record
+from fastct.reporting import write_report
+from fastct.scoring import picture_key
+from fastct.storage import as_place, open_storage
 
 
 def table(store):
@@ -104,6 +116,61 @@ def test_changed_sources_and_settings_redo_exactly_what_they_concern(chests, tmp
     assert fastct.score(store, workers=1).done == ("study_0001",)
     assert len(fastct.convert(root, store, workers=1, codec="zstd").done) == 4
     assert len(fastct.convert(root, store, workers=1, codec="zstd", overwrite=True).done) == 4
+
+
+def test_what_cannot_be_looked_at_in_one_study_stops_no_other(chests, tmp_path):
+    """A loop of links in a study's folder: the study is done again, and verify names it and repairs it."""
+    store = tmp_path / "store"
+    fastct.convert(chests, store, workers=1)
+    sound = tree(store)
+    loop = store / "studies/study_0002.nii.zarr/loop"
+    loop.symlink_to("loop")
+    assert [fault.study_id for fault in fastct.verify(store)] == ["study_0002"]
+    assert fastct.verify(store, repair=True) == []
+    loop.symlink_to("loop")
+    assert fastct.convert(chests, store, workers=1).done == ("study_0002",)
+    assert tree(store) == sound
+
+
+def test_a_worker_that_does_not_find_the_store_makes_none_of_its_own(chests, tmp_path):
+    """As on a machine of a cluster that lacks the folder: its studies fail, instead of lying there."""
+    source = find_studies(chests).studies[0]
+    task = ConvertTask(source, as_place(tmp_path / "nowhere"), ConvertOptions())
+    with pytest.raises(StoreError, match="finds no store there"):
+        settle(CONVERT, True, 10, task)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_that_ends_after_its_time_writes_no_record(chests, tmp_path):
+    """Its failure was told and recorded by those who waited; a later record would belie the table."""
+    ended, go_on = threading.Event(), threading.Event()
+
+    def work(task):
+        go_on.wait()
+        return convert_study(task)
+
+    def settle_slowly(task):
+        try:
+            return settle(replace(CONVERT, work=work), True, 0.1, task)
+        finally:
+            ended.set()
+
+    store = open_storage(tmp_path / "store")
+    create_store(store, {})
+    task = ConvertTask(find_studies(chests).studies[0], store.place, ConvertOptions())
+    (outcome,) = do_batch(settle_slowly, [task], 0.2)
+    assert "not done within" in str(outcome)
+    go_on.set()
+    assert ended.wait(60)
+    assert read_record(store, "study_0001") is None
+
+
+def test_the_report_shows_no_picture_of_what_a_study_was(scored, chests, tmp_path):
+    store = Path(shutil.copytree(scored, tmp_path / "store"))
+    montage = json.loads((store / picture_key("study_0001")).read_text())["montage"]
+    assert montage in Path(write_report(store)).read_text()
+    fastct.convert(chests, store, workers=1, codec="zstd")
+    assert montage not in Path(write_report(store)).read_text()
 
 
 def test_a_file_that_is_never_served_fails_and_the_others_are_done(chests, tmp_path, monkeypatch):

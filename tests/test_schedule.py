@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections import Counter
 
@@ -86,6 +87,19 @@ def test_a_study_that_hangs_fails_and_the_others_go_on():
     assert time.monotonic() - started < 30
     assert [n for n in outcomes if isinstance(n, int)] == [1, 2, 3, 4, 6, 7]
     assert "study_0005: it was not done within 0.2 s" in str(outcomes[4])
+
+
+def test_the_threads_of_a_job_end_with_it():
+    def hands():
+        return sum(thread.name == "fastct-hand" for thread in threading.enumerate())
+
+    assert by_study(results(square, TASKS, workers=1)) == SQUARES
+    before, deadline = hands(), time.monotonic() + 30
+    for _ in range(3):
+        assert by_study(results(square, TASKS, workers=2, pool="threads")) == SQUARES
+    while hands() > before:
+        assert time.monotonic() < deadline, "they wait for work that never comes"
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("device", "found", "seen"), [("cuda", (0, 1), {"5", "GPU-b"}), ("cuda:1", (1,), {"GPU-b"})])
