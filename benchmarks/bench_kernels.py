@@ -5,13 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import fastct
-from benchmarks.common import phantom, placed, wait_for
+from benchmarks.common import WINDOW_HU, phantom, placed, wait_for
 from fastct.kernels.gather import gather
 from fastct.kernels.maps import Reading, window_line
 from fastct.kernels.projections import project
 from fastct.transforms import Preprocess, Rotate
 
-WINDOW_HU = (-1000, 400)
 SPACINGS_MM = {"8 x 1.5 x 1.5 mm": (8.0, 1.5, 1.5), "1.5 mm": (1.5, 1.5, 1.5)}
 SIZES = {"study": slice(None), "patch": (slice(0, 32), slice(0, 128), slice(0, 128))}
 PLACES = ["cpu", "gpu"]

@@ -1,11 +1,9 @@
 """Batches for training out of a store: patches, turned patches, slices, whole volumes, and the first batch."""
 
 import shutil
-import tempfile
-from pathlib import Path
 
 import fastct
-from benchmarks.common import nifti_file
+from benchmarks.common import fresh_folder, nifti_file
 from fastct.transforms import Rotate, Uniform
 
 SAMPLES = 32
@@ -25,7 +23,7 @@ class Loader:
     param_names = ["work"]
 
     def setup(self, work):
-        self.folder = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
+        self.folder = fresh_folder()
         fastct.convert(nifti_file(), self.folder, workers=1)
         self.loader = fastct.Loader(fastct.Dataset(self.folder, **WORK[work]))
         self.time_epoch(work)

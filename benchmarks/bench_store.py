@@ -1,13 +1,11 @@
 """The codec alone; converting, whole reads and patch reads of a study, by codec."""
 
 import shutil
-import tempfile
-from pathlib import Path
 
 import numpy as np
 
 import fastct
-from benchmarks.common import nifti_file, phantom
+from benchmarks.common import fresh_folder, nifti_file, phantom
 from fastct import shards
 from fastct.options import CODECS
 
@@ -21,7 +19,7 @@ class Store:
     param_names = ["codec"]
 
     def setup(self, codec):
-        self.folder = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
+        self.folder = fresh_folder()
         fastct.convert(nifti_file(), self.folder / "store", codec=codec, workers=1)
         self.store = fastct.open(self.folder / "store")
 
@@ -73,7 +71,7 @@ class Score:
     """Lung mask, percentages, labels and pictures of one study, from its store."""
 
     def setup(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
+        self.folder = fresh_folder()
         fastct.convert(nifti_file(), self.folder, workers=1)
         fastct.score(self.folder, workers=1)
 

@@ -1,7 +1,10 @@
 """What the benchmarks work on: phantoms of MosMedData's size, made once a process."""
 
+import atexit
 import platform
+import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import fastct
 from fastct.device import to_gpu
 from fastct.errors import FastctError
 from fastct.geometry import Geometry
@@ -17,6 +21,9 @@ from fastct.nifti import read_nifti, write_nifti
 from fastct.phantom import Phantom, draw_study
 
 SEED = 7
+WINDOW_HU = (-1000, 400)
+WINDOW_WIDTH = 1e-5  # how far windowed results may lie apart, the window being 1
+PATCH = (32, 128, 128)
 SHAPE: tuple[int, int, int] | None = None  # as MosMedData has them; the test suite takes a small one
 
 
@@ -27,12 +34,31 @@ def phantom(category: str = "CT-2") -> Phantom:
 
 
 @cache
+def _folder() -> Path:
+    made = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+def fresh_folder() -> Path:
+    """An empty folder that lasts as long as the process."""
+    return Path(tempfile.mkdtemp(dir=_folder()))
+
+
+@cache
 def nifti_file() -> Path:
-    """The phantom as .nii.gz, in a folder that lasts as long as the process."""
-    folder = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
-    drawn = phantom()
-    write_nifti(folder / "study.nii.gz", drawn.hu, drawn.geometry)
-    return folder / "study.nii.gz"
+    """The phantom as .nii.gz."""
+    drawn, path = phantom(), fresh_folder() / "study.nii.gz"
+    write_nifti(path, drawn.hu, drawn.geometry)
+    return path
+
+
+@cache
+def store_of(path: Path) -> Path:
+    """A store of the CT in a file."""
+    store = fresh_folder() / "store"
+    fastct.convert(path, store, workers=1)
+    return store
 
 
 @dataclass(frozen=True)
@@ -49,6 +75,14 @@ def subject(ct: Path | None = None) -> Subject:
     path = nifti_file() if ct is None else ct
     volume = read_nifti(path)
     return Subject(path, volume.hu, volume.geometry)
+
+
+def boxes_in(shape: Sequence[int], size: Sequence[int], count: int) -> list[tuple[slice, ...]]:
+    """Places of so many boxes in a volume, drawn at random; a box is cut to the volume where it is larger."""
+    rng = np.random.default_rng(1)
+    size = [min(n, m) for n, m in zip(size, shape, strict=True)]
+    starts = [[int(rng.integers(0, n - s + 1)) for n, s in zip(shape, size, strict=True)] for _ in range(count)]
+    return [tuple(slice(b, b + s) for b, s in zip(start, size, strict=True)) for start in starts]
 
 
 def placed(array: NDArray[Any], place: str) -> Any:

@@ -8,7 +8,7 @@ the longest by far (`--most 1110` leaves out the largest set).
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
@@ -21,17 +21,15 @@ import click
 import numpy as np
 
 import fastct
-from benchmarks.common import Subject, processor, subject
+from benchmarks.common import PATCH, WINDOW_HU, Subject, boxes_in, processor, store_of, subject
 from benchmarks.plots import Curve, Line, draw
 from fastct import shards
 
 RESULTS = Path(__file__).parent / "results"
-WINDOW_HU = (-1000, 400)
 TO_MM = (8.0, 1.5, 1.5)
 THREADS = (1, 2, 4)
 VOLUMES = 4  # of them each number of threads does
 CHUNKS = ((8, 32, 32), (4, 64, 64), (8, 64, 64), (16, 64, 64), (8, 128, 128), (16, 128, 128))
-PATCH = (32, 128, 128)
 PATCHES = ((8, 8, 8), (8, 16, 16), (16, 32, 32), (16, 64, 64), (32, 128, 128), (32, 256, 256))
 STUDIES = (10, 100, 1110, 11_100)
 SMALL = (12, 96, 96)  # voxels of a study that is there for what it costs beside them
@@ -99,7 +97,7 @@ def _all(pool: ThreadPoolExecutor, do: Callable[[int], Any]) -> None:
 def chunks_curve(chosen: Subject, budget_s: float) -> Curve:
     """Whole reads and patches, by the shape of the chunks; below each, how much smaller the shard is."""
     usual = shards.ShardLayout.from_metadata(shards.array_metadata(chosen.hu.shape, "int16", "ctpack", -1024))
-    boxes = list(places(chosen.hu.shape, PATCH))
+    boxes = boxes_in(chosen.hu.shape, PATCH, PLACES)
     ticks, calls = [], {"the whole study": [], "patches of 32×128×128": []}
     for chunk in CHUNKS:
         inside = tuple(min(n, c) for n, c in zip(chosen.hu.shape, chunk, strict=True))
@@ -122,9 +120,7 @@ def patches_curve(chosen: Subject, budget_s: float) -> Curve:
     """Patches of a study of a store, by their size; tensorstore and zarr-python on the same chunks."""
     from benchmarks.zarr_arrays import tensorstore_of, zarr_python_of
 
-    folder = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
-    fastct.convert(chosen.path, folder, workers=1)
-    (study_id,) = store = fastct.open(folder)
+    (study_id,) = store = fastct.open(store_of(chosen.path))
     study, tensor, zarr = (
         store[study_id],
         tensorstore_of(chosen.hu, shards.CHUNK_SHAPE),
@@ -136,10 +132,9 @@ def patches_curve(chosen: Subject, budget_s: float) -> Curve:
         "zarr-python (Blosc lz4)": lambda box: zarr[box],
     }
     sizes = [[min(n, m) for n, m in zip(patch, chosen.hu.shape, strict=True)] for patch in PATCHES]
-    boxes = [list(places(chosen.hu.shape, size)) for size in sizes]
+    boxes = [boxes_in(chosen.hu.shape, size, PLACES) for size in sizes]
     calls = {name: [partial(_each, read, several) for several in boxes] for name, read in readers.items()}
     lines = rates(calls, {name: list(map(_bytes, boxes)) for name in readers}, budget_s)
-    shutil.rmtree(folder)
     return Curve(
         "Patch size", "patch (z×y×x), anywhere in the study", "GB/s", list(map(_times, sizes)), lines, log=True
     )
@@ -152,14 +147,6 @@ def _each(read: Callable[[Any], Any], boxes: Sequence[Any]) -> None:
 
 def _bytes(boxes: Sequence[tuple[slice, ...]]) -> int:
     return sum(2 * int(np.prod([s.stop - s.start for s in box])) for box in boxes)
-
-
-def places(shape: Sequence[int], size: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Where patches lie, drawn at random."""
-    rng = np.random.default_rng(1)
-    for _ in range(PLACES):
-        starts = [int(rng.integers(0, max(n - s, 0) + 1)) for n, s in zip(shape, size, strict=True)]
-        yield tuple(slice(a, min(a + s, n)) for a, s, n in zip(starts, size, shape, strict=True))
 
 
 def studies_curve(most: int) -> Curve:

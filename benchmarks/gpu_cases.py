@@ -1,15 +1,14 @@
 """What benchmarks/gpu_timings.py times: every kernel on batches larger than any cache, and peers beside it."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fastct
 from benchmarks import common
+from benchmarks.common import WINDOW_HU
 from benchmarks.gpu_timings import Case, Work
 from fastct import device
 from fastct.carrier import Carrier, Wanted, read_boxes
@@ -24,11 +23,11 @@ from fastct.nifti import write_nifti
 from fastct.shard_layout import ShardLayout
 from fastct.shards import array_metadata, read_index, write_shard
 from fastct.shelf import Shelf
+from fastct.store import Store
 from fastct.transforms import Flip, Preprocess, Resample, Rotate, Window
 
 Place = Callable[[Any], Any]
 Maker = Callable[[], Case]
-WINDOW_HU = (-1000.0, 400.0)
 SPACINGS_MM = ((8.0, 1.5, 1.5), (1.5, 1.5, 1.5))
 SMALL: Shape = (12, 96, 96)
 FINE_AFFINE = np.diag([-0.75, 0.75, 8.0, 1.0])
@@ -76,6 +75,16 @@ class Subjects:
             indices.append(index)
             at += shards[-1].size
         return self.place(np.concatenate(shards)), layout, indices
+
+    @cached_property
+    def store(self) -> Store:
+        """A store of four studies."""
+        folder = common.fresh_folder()
+        (folder / "studies").mkdir()
+        for number, hu in enumerate(self.rolled(self.hu)[:4]):
+            write_nifti(folder / "studies" / f"study_{number:04d}.nii.gz", hu, self.geometry)
+        fastct.convert(folder / "studies", folder / "store", workers=1, device="cpu")
+        return fastct.open(folder / "store")
 
     def empty(self, shape: Shape, dtype: str) -> Any:
         return device.empty_beside(self.volumes[0], shape, dtype) if not self._is_on_cpu() else np.empty(shape, dtype)
@@ -230,19 +239,9 @@ def _decode_patches(subjects: Subjects) -> Case:
     return Case("decode and window patches", moved, own, {}, samples=len(boxes))
 
 
-def _stored_studies(subjects: Subjects) -> Any:
-    """A store of four studies."""
-    folder = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
-    (folder / "studies").mkdir()
-    for number, hu in enumerate(subjects.rolled(subjects.hu)[:4]):
-        write_nifti(folder / "studies" / f"study_{number:04d}.nii.gz", hu, subjects.geometry)
-    fastct.convert(folder / "studies", folder / "store", workers=1, device="cpu")
-    return fastct.open(folder / "store")
-
-
 def _carry_patches(subjects: Subjects) -> Case:
     """From the page cache to finished patches; on a GPU with a batch under way while the next is sent."""
-    store = _stored_studies(subjects)
+    store = subjects.store
     draws, patch = _patches(subjects)
     ids, line = list(store), window_line(*WINDOW_HU)
     wanted = [Wanted(ids[k % len(ids)], begin, patch, "float32", line) for k, begin in draws]
@@ -283,7 +282,7 @@ def _opacities(subjects: Subjects) -> Case:
 
 def _examined(subjects: Subjects) -> Case:
     """From the page cache to voxels, lungs and opacities on the host."""
-    store = _stored_studies(subjects)
+    store = subjects.store
     ids = [list(store)[number % len(store)] for number in range(subjects.count)]
 
     def own() -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastct
-from benchmarks.common import Subject
+from benchmarks.common import WINDOW_HU, WINDOW_WIDTH, Subject
 from benchmarks.comparing import Case, Rival, Work, largest_difference
 from fastct.kernels.counts import histogram
 from fastct.kernels.gather import gather
@@ -19,8 +19,6 @@ from fastct.kernels.projections import project
 Voxels = NDArray[Any]
 
 SLICES = 40  # as MosMedData has them
-WINDOW_HU = (-1000, 400)
-WINDOW_WIDTH = 1e-5  # how far results may lie apart, the window being 1
 HU_WIDTH = 4096 * WINDOW_WIDTH
 DEGREES = (7.0, 4.0, -3.0)  # about z, y, x
 

@@ -1,27 +1,21 @@
 """Batches of windowed patches, beside loaders from RAM, from tensorstore and from .nii.gz; two threads each."""
 
-import tempfile
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import fastct
-from benchmarks.common import Subject
+from benchmarks.common import PATCH, WINDOW_HU, WINDOW_WIDTH, Subject, store_of
 from benchmarks.comparing import Case, Rival, Work
-from benchmarks.zarr_arrays import folder, tensorstore_of
+from benchmarks.zarr_arrays import tensorstore_of
 from fastct.shards import CHUNK_SHAPE
 from fastct.transforms import Rotate, Scale, Sometimes, Uniform
 
-PATCH = (32, 128, 128)
 BATCH, THREADS = 4, 2
 SAMPLES, SLOW_SAMPLES = 256, 8
 CACHED = 16  # copies of the volume that MONAI keeps in RAM
-WINDOW_HU = (-1000, 400)
-WINDOW_WIDTH = 1e-5  # how far results may lie apart, the window being 1
 TURNS = (Rotate((Uniform(-15, 15), 0, 0)), Sometimes(Scale(Uniform(0.9, 1.1))))
 
 
@@ -59,14 +53,6 @@ def last(loader: Any) -> NDArray[Any]:
     for batch in loader:
         image = batch["image"] if isinstance(batch, dict) else batch
     return np.asarray(image)
-
-
-@cache
-def store_of(path: Path) -> Path:
-    """A store of the CT, in a folder that lasts as long as the process."""
-    store = Path(tempfile.mkdtemp(dir=folder())) / "store"
-    fastct.convert(path, store, workers=1)
-    return store
 
 
 def boxes(subject: Subject, patch: tuple[int, ...]) -> list[tuple[slice, ...]]:

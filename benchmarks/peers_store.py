@@ -1,9 +1,7 @@
 """Reading .nii.gz, decoding chunks, reading a store and converting into one, beside those who do the same."""
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastct
-from benchmarks.common import Subject
+from benchmarks.common import PATCH, Subject, boxes_in, fresh_folder, store_of
 from benchmarks.comparing import Case, Rival, Work, largest_difference
-from benchmarks.zarr_arrays import ZARRS, folder, tensorstore_of, zarr_python_of
+from benchmarks.zarr_arrays import ZARRS, tensorstore_of, zarr_python_of
 from fastct import shards
 
 Voxels = NDArray[Any]
-Box = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
 Triple = tuple[int, int, int]
 
-PATCH = (32, 128, 128)
 PATCHES = 32
 STUDIES = 8  # of one data set to convert: hard links of one file
 CHUNK = shards.CHUNK_SHAPE
@@ -128,14 +125,6 @@ def chunks(hu: Voxels) -> Iterator[Voxels]:
 # Reading a store
 
 
-@cache
-def store_of(path: Path) -> Path:
-    """A store of the CT."""
-    store = Path(tempfile.mkdtemp(dir=folder())) / "store"
-    fastct.convert(path, store, workers=1)
-    return store
-
-
 def whole_case(subject: Subject) -> Case:
     """All voxels of a study, from its name on, into fresh memory."""
     store = fastct.open(store_of(subject.path))
@@ -150,7 +139,7 @@ def whole_case(subject: Subject) -> Case:
 def patches_case(subject: Subject) -> Case:
     """Patches from random places of one study."""
     (study_id,) = store = fastct.open(store_of(subject.path))
-    study, boxes = store[study_id], boxes_in(subject.hu.shape)
+    study, boxes = store[study_id], boxes_in(subject.hu.shape, PATCH, PATCHES)
     shape = "×".join(str(s.stop - s.start) for s in boxes[0])
     work = f"{PATCHES} patches {shape}"
     return Case(work, lambda: [study.read(*box) for box in boxes][-1], readers(subject.hu, boxes))
@@ -175,20 +164,12 @@ def readers(hu: Voxels, boxes: Sequence[Box]) -> list[Rival]:
     ]
 
 
-def boxes_in(shape: tuple[int, ...]) -> list[Box]:
-    """Places of patches, drawn at random."""
-    rng = np.random.default_rng(1)
-    size = [min(n, m) for n, m in zip(PATCH, shape, strict=True)]
-    starts = [[int(rng.integers(0, n - s + 1)) for n, s in zip(shape, size, strict=True)] for _ in range(PATCHES)]
-    return [tuple(slice(b, b + s) for b, s in zip(start, size, strict=True)) for start in starts]
-
-
 # Converting
 
 
 def convert_case(subject: Subject) -> Case:
     """A folder of studies into a store, one worker; all is on the disk at the end."""
-    source, made = (Path(tempfile.mkdtemp(dir=folder())) for _ in range(2))
+    source, made = fresh_folder(), fresh_folder()
     paths = [source / f"study_{n}.nii.gz" for n in range(STUDIES)]
     for path in paths:
         link_or_copy(subject.path, path)
@@ -243,12 +224,13 @@ def nifti_zarr(paths: list[Path]) -> Work:
     """Each file into a NIfTI-Zarr of one level."""
     import niizarr
 
-    fresh = (folder() / f"niizarr_{n}" for n in count())
+    made = fresh_folder()
+    fresh = (made / str(n) for n in count())
 
     def convert(path: Path) -> Path:
-        made = next(fresh)
-        niizarr.nii2zarr(str(path), str(made), nb_levels=1, zarr_version=3, ome_version="0.5")
-        return made
+        store = next(fresh)
+        niizarr.nii2zarr(str(path), str(store), nb_levels=1, zarr_version=3, ome_version="0.5")
+        return store
 
     return lambda: [convert(path) for path in paths]
 
@@ -258,12 +240,13 @@ def ngff_zarr(paths: list[Path]) -> Work:
     import ngff_zarr as ngff
     import nibabel as nib
 
-    fresh = (folder() / f"ngff_{n}" for n in count())
+    made = fresh_folder()
+    fresh = (made / str(n) for n in count())
 
     def convert(path: Path) -> Path:
-        made = next(fresh)
+        store = next(fresh)
         image = ngff.to_ngff_image(np.asarray(nib.load(path).dataobj).T, dims=["z", "y", "x"])
-        ngff.to_ngff_zarr(str(made), ngff.to_multiscales(image, scale_factors=[]), version="0.5")
-        return made
+        ngff.to_ngff_zarr(str(store), ngff.to_multiscales(image, scale_factors=[]), version="0.5")
+        return store
 
     return lambda: [convert(path) for path in paths]

@@ -32,6 +32,7 @@ from fastct.phantom import draw_study
 
 SEED = 7
 CLASSES = ("CT-0", "CT-1", "CT-2", "CT-3", "CT-4")
+STUDIES = (10, 100)
 SAMPLE_S = 0.5
 MB = 1e6
 HEAD = "| studies | stage | s | processor ms a study | studies/s | client MB, first third / end | worker MB, the same |"
@@ -49,7 +50,7 @@ def main() -> None:
     part = Part(
         tuple(arguments.category or CLASSES), tuple(arguments.stages.split(",")), arguments.seconds, arguments.keep
     )
-    for studies in arguments.studies:
+    for studies in arguments.studies or STUDIES:
         for stage, found in stages(arguments.folder, studies, shape, arguments.workers, part):
             print(_line(studies, stage, found), flush=True)
         if not arguments.keep:
@@ -83,7 +84,7 @@ def stages(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="What a study costs as the data set grows.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--studies", type=int, action="append", default=None)
+    parser.add_argument("--studies", type=int, action="append", help="of a set; sets of 10 and 100 unless given")
     parser.add_argument("--shape", type=int, nargs=3, help="(z, y, x) of every phantom; by default as MosMedData has")
     parser.add_argument("-j", "--workers", type=int, default=2)
     parser.add_argument("--keep", action="store_true", help="go on with the stores that are there, and leave them")

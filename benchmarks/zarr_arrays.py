@@ -1,15 +1,13 @@
 """A volume as a Zarr v3 array in Blosc's lz4, opened by those who read Zarr: tensorstore, zarr-python, zarrs."""
 
-import atexit
-import shutil
-import tempfile
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks.common import fresh_folder
 
 Voxels = NDArray[Any]
 
@@ -18,19 +16,11 @@ ZARRS = "zarrs.ZarrsCodecPipeline"
 ZARR_PYTHON = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
 
-@cache
-def folder() -> Path:
-    """A folder that lasts as long as the process."""
-    made = Path(tempfile.mkdtemp(prefix="fastct-bench-"))
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return made
-
-
 def tensorstore_of(hu: Voxels, chunk_shape: Sequence[int], threads: int = 1) -> Any:
     """Opened by tensorstore, without a cache."""
     import tensorstore
 
-    array = tensorstore.open(_spec(hu, chunk_shape, Path(tempfile.mkdtemp(dir=folder())), threads)).result()
+    array = tensorstore.open(_spec(hu, chunk_shape, fresh_folder(), threads)).result()
     array.write(hu).result()
     return array
 
@@ -43,7 +33,7 @@ def zarr_python_of(hu: Voxels, chunk_shape: Sequence[int], pipeline: str = ZARR_
     if pipeline == ZARRS:
         import zarrs  # noqa: F401 (left out where it is not installed)
 
-    place = Path(tempfile.mkdtemp(dir=folder()))
+    place = fresh_folder()
     tensorstore.open(_spec(hu, chunk_shape, place, 1)).result().write(hu).result()
     one_thread = {"threading.max_workers": 1, "codec_pipeline.max_workers": 1, "async.concurrency": 1}
     with zarr.config.set({"codec_pipeline.path": pipeline, **one_thread}):

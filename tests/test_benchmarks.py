@@ -122,3 +122,12 @@ def combinations(cls):
     params = getattr(cls, "params", [])
     several = bool(params) and isinstance(params[0], list)
     return itertools.product(*(params if several else [params] if params else []))
+
+
+def test_scale_has_sets_of_its_own(monkeypatch, tmp_path):
+    pytest.importorskip("psutil")
+    scale, asked = importlib.import_module("benchmarks.scale"), []
+    monkeypatch.setattr(scale, "stages", lambda _, studies, *more: asked.append(studies) or iter(()))
+    monkeypatch.setattr("sys.argv", ["scale", str(tmp_path), "--keep"])
+    scale.main()
+    assert asked == list(scale.STUDIES)
