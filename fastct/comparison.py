@@ -68,7 +68,10 @@ class Comparison:
         said = {"from": self.first, "to": self.second}
         said |= {name: _line(name, change) for name, change in self.figures.items()}
         told = {True: "yes", False: "no", None: "cannot be told"}[self.grew]
-        said |= {"severity": " → ".join(self.severity), f"growth of {GROWTH_PERCENT:.0f} % or more": told}
+        said |= {
+            "severity": " → ".join(name or "none" for name in self.severity),
+            f"growth of {GROWTH_PERCENT:.0f} % or more": told,
+        }
         return said | {f"note {number}": note for number, note in enumerate(self.notes, 1)}
 
 

@@ -1,8 +1,9 @@
 """Words that say what is doubtful about a study's lungs and lesions, and what each of them means."""
 
 FLAG_MEANINGS = {
-    "lung_empty": "No lung was found.",
+    "lung_empty": "No lung was found: percentages and severity are left empty.",
     "lung_small": "Both lungs together hold less than 1 L, which an adult's do not even breathed out.",
+    "lung_large": "Both lungs together hold more than 12 L, which no human's do: check spacing and units of the file.",
     "side_small": "One lung holds less than 15 % of both: it has collapsed, is missing, or was not found.",
     "lung_cut": "A lung reaches the first or the last slice: part of it was not scanned.",
     "sides_merged": "The lungs touch over more than 6 cm: which side the voxels between them belong to is a guess.",

@@ -185,7 +185,8 @@ class _Contents:
         if self.record.status == "done" and self.record.scored == fingerprint(score_settings()) and len(voxels) == 3:
             by_expert = self.record.row.get("lesion_source") == "mask"
             lungs, lesion = (voxels[f"labels/{name}/{IMAGE}"] for name in ("lung", "lesion"))
-            yield from self._row(measured_row(lungs, lesion, self.geometry, by_expert), SCORE)
+            flags = str(self.record.row.get("flags", "")).split(";")
+            yield from self._row(measured_row(lungs, lesion, self.geometry, by_expert=by_expert, flags=flags), SCORE)
 
     def _array(self, path: str) -> NDArray[Any] | str:
         """The voxels of an array, or what is wrong with it."""

@@ -28,6 +28,7 @@ PIECE_MM2 = 25.0  # smallest piece of lung in a slice
 GAS_MIX = 0.6  # gas is darker than this far on the way from the lung's own median to GAS_HU
 GAS_HU = -1000
 SMALL_ML = 1000.0  # both lungs of an adult hold more, even breathed out
+LARGE_ML = 12_000.0  # and the largest adults', full of air, less
 SMALL_SIDE = 0.15  # share of both lungs; a left lung is about 45 % of them
 CUT_MM2 = 100.0  # lung in the first or last slice that says that the scan cuts it
 MERGED_MM = 60.0  # the junction of both lungs is a line of some 20 mm (Fraser and Pare); more is a guess
@@ -105,8 +106,9 @@ def segment_lungs(hu: NDArray[np.int16], geometry: Geometry, options: LungOption
     """The lung mask of one volume, with flags that say what is doubtful about it.
 
     Flags: `lung_empty` (no lung found), `lung_cut` (the first or last slice holds lung), `lung_small` (less
-    than 1 L), `side_small` (a side holds less than 15 % of both), `sides_merged` (the cut between the lungs
-    runs far through air), `hu_floor` (the darkest voxels are not air: padding, or values that are no HU).
+    than 1 L), `lung_large` (more than 12 L), `side_small` (a side holds less than 15 % of both), `sides_merged`
+    (the cut between the lungs runs far through air), `hu_floor` (the darkest voxels are not air: padding, or
+    values that are no HU).
     Errors as for `lung_mask`.
     """
     _check(hu, geometry)
@@ -303,6 +305,7 @@ def flags_of(facts: Facts, geometry: Geometry) -> tuple[str, ...]:
     checks = {
         "lung_empty": not sum(ml),
         "lung_small": 0 < sum(ml) < SMALL_ML,
+        "lung_large": sum(ml) > LARGE_ML,
         "side_small": sum(ml) > 0 and min(ml) < SMALL_SIDE * sum(ml),
         "lung_cut": max(area[[0, -1]].max() for area in areas) > CUT_MM2,
         "sides_merged": sum(ml) > 0 and facts.cut_mm > MERGED_MM,

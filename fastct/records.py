@@ -41,6 +41,7 @@ COLUMNS = (
     "lesion_ground_glass_percent",
     "lesion_consolidation_percent",
     "lesion_outside_ml",
+    "notes",
 )
 READ_AT_ONCE = 1024  # records, so that memory does not grow with their number
 Row = dict[str, Any]
@@ -53,7 +54,8 @@ class Record:
     `status` is "converted", "done" or "failed", and `failed_at` the stage; `origin` is the path or URL that was
     given as the source; `source_files` says of each file that was read its size, mtime and SHA-256; `converted`
     and `scored` are fingerprints of the settings that made the image and the labels; `keys` gives size and CRC-32C
-    of every file of the study in the store; `row` holds the table's columns.
+    of every file of the study in the store; `notes` say what was done to its file's voxels and affine; `row` holds
+    the table's columns.
     """
 
     study_id: str
@@ -73,6 +75,7 @@ class Record:
     def table_row(self) -> Row:
         """The study's row of the table, every column there."""
         own = {key: getattr(self, key) for key in ("study_id", "category", "status", "error", "source")}
+        own["notes"] = "; ".join(self.notes)
         return {column: own.get(column, self.row.get(column, "")) for column in COLUMNS}
 
     def failed(self, stage: str, error: str) -> "Record":

@@ -29,8 +29,8 @@ function sort(wanted) {
   const at = heads.findIndex(head => head.dataset.key === key);
   heads.forEach(head => head.removeAttribute("aria-sort"));
   let sorted = lines;
-  if (at >= 0) {
-    heads[at].setAttribute("aria-sort", falling ? "descending" : "ascending");
+  if (at >= 0) heads[at].setAttribute("aria-sort", falling ? "descending" : "ascending");
+  if (at >= 0 && wanted !== "-severity") {
     const numeric = heads[at].classList.contains("n"), sign = falling ? -1 : 1;
     const value = line => {
       const text = line.cells[at].textContent.trim();
@@ -156,8 +156,9 @@ function numbers(row, line) {
     ["Spacing", joined(["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"], 2, " × ", " mm")],
     ["HU", joined(["hu_min", "hu_max"], 0, " to ", "")],
     ["File", row.source],
+    ["Note on the file", row.notes],
   ];
-  const told = /^(study_id|category|status|severity|flags|source|lung_(right_|left_)?ml|lesion_(ml|source|mean_hu|ground_glass_percent|consolidation_percent|outside_ml)|lesion_percent.*|opacity_percent|shape_.|spacing_._mm|hu_m..)$/;
+  const told = /^(study_id|category|status|severity|flags|source|notes|lung_(right_|left_)?ml|lesion_(ml|source|mean_hu|ground_glass_percent|consolidation_percent|outside_ml)|lesion_percent.*|opacity_percent|shape_.|spacing_._mm|hu_m..)$/;
   const rest = columns.filter(name => !told.test(name)).map(name => [name.replaceAll("_", " "), row[name]])
     .map(([name, value]) => [name, typeof value === "number" ? written(value, Number.isInteger(value) ? 0 : 2) : value]);
   const marks = all(".mark", line).map(mark => ["Mark", mark.textContent + (mark.title ? ": " + mark.title : "")]);

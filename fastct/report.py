@@ -134,16 +134,25 @@ def render_report(rows: Sequence[Row], pictures: Mapping[str, StudyPictures], fa
 
 
 def _work_list(rows: Sequence[Row], facts: ReportFacts) -> list[_Entry]:
-    """Studies that did not fail: highest severity first, then percent, then name; unscored ones last."""
+    """Studies that did not fail: highest severity first, then percent, then name.
+
+    Those in which no lung was found, which have no class, come before all others, and unscored ones last.
+    """
     entries = [_entry(n, row, facts) for n, row in enumerate(rows) if row.get("status") != "failed"]
     return sorted(
         entries,
         key=lambda entry: (
-            -CLASSES.index(entry.severity) if entry.severity else 1,
+            _rank(entry),
             -entry.percent if math.isfinite(entry.percent) else 1.0,
             str(entry.row.get("study_id", "")),
         ),
     )
+
+
+def _rank(entry: _Entry) -> int:
+    if entry.severity:
+        return -CLASSES.index(entry.severity)
+    return -len(CLASSES) if "lung_empty" in entry.flags else 1
 
 
 def _entry(place: int, row: Row, facts: ReportFacts) -> _Entry:

@@ -1,5 +1,6 @@
 """One study in, one record out: lung mask, lesion percentages and severity of a converted study."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,7 +31,8 @@ from fastct.storage import WORK, Place, Storage, open_storage
 from fastct.store import Study, holds
 
 PICTURES = f"{WORK}/pictures"
-SCORING = 7  # raised whenever masks or numbers change for the same voxels, so that old scores are made anew
+LUNGLESS = "lung_empty"  # the flag of a study of which nothing is known: it is not CT-0
+SCORING = 8  # raised whenever masks or numbers change for the same voxels, so that old scores are made anew
 
 
 @dataclass(frozen=True)
@@ -159,29 +161,34 @@ def _examine(seen: Examined, expert: NDArray[np.uint8] | None, geometry: Geometr
             lungs, outside = extend_lungs(lungs, lesion, geometry)
             flags += ["lesion_outside_lung"] if outside else []
         row = {
-            **measured_row(lungs, lesion, geometry, by_expert=expert is not None),
+            **measured_row(lungs, lesion, geometry, by_expert=expert is not None, flags=flags),
             **_profile(hu, lungs, lesion, geometry),
             "lesion_source": "threshold" if expert is None else "mask",
-            "opacity_percent": opacity_percent,
+            "opacity_percent": "" if LUNGLESS in flags else opacity_percent,
             "lesion_outside_ml": outside * geometry.voxel_ml,
             "flags": ";".join(flags),
         }
         return _Findings(lungs, lesion, row)
 
 
-def measured_row(lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry, by_expert: bool) -> Row:
-    """What the labels of a study say: volumes in mL, percentages, severity."""
+def measured_row(
+    lungs: NDArray[np.uint8], lesion: NDArray[np.uint8], geometry: Geometry, *, by_expert: bool, flags: Sequence[str]
+) -> Row:
+    """What the labels of a study say: volumes in mL, percentages, severity; these empty where no lung was found."""
     fraction = lesion_fraction(lesion, lungs)
-    return {
-        "lung_ml": (fraction.right_voxels + fraction.left_voxels) * geometry.voxel_ml,
-        "lung_right_ml": fraction.right_voxels * geometry.voxel_ml,
-        "lung_left_ml": fraction.left_voxels * geometry.voxel_ml,
-        "lesion_ml": (fraction.lesion_right_voxels + fraction.lesion_left_voxels) * geometry.voxel_ml,
+    shares = {
         "lesion_percent": fraction.percent,
         "lesion_percent_right": fraction.percent_right,
         "lesion_percent_left": fraction.percent_left,
         "lesion_percent_max": fraction.percent_max,
         "severity": (severity if by_expert else estimated_severity)(fraction.percent),
+    }
+    return {
+        "lung_ml": (fraction.right_voxels + fraction.left_voxels) * geometry.voxel_ml,
+        "lung_right_ml": fraction.right_voxels * geometry.voxel_ml,
+        "lung_left_ml": fraction.left_voxels * geometry.voxel_ml,
+        "lesion_ml": (fraction.lesion_right_voxels + fraction.lesion_left_voxels) * geometry.voxel_ml,
+        **(dict.fromkeys(shares, "") if LUNGLESS in flags else shares),
     }
 
 

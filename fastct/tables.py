@@ -17,7 +17,7 @@ TABLE = "studies.csv"
 PARQUET = "studies.parquet"
 SUMS = f"{WORK}/tables.json"
 DECIMALS = {"_mm": 6, "_ml": 3, "_hu": 2, "percent": 4, "percent_right": 4, "percent_left": 4, "percent_max": 4}
-TEXTS = ("study_id", "category", "status", "error", "source", "lesion_source", "severity", "flags")
+TEXTS = ("study_id", "category", "status", "error", "source", "lesion_source", "severity", "flags", "notes")
 NUMBERS = ("shape_z", "shape_y", "shape_x", "hu_min", "hu_max")  # whole ones; all other columns are float64
 GROUP_ROWS = 65_536  # rows that lie together in the Parquet file, and are held as Python values at a time
 

@@ -240,13 +240,14 @@ def test_every_flag_is_raised_somewhere_and_means_something():
     merged[(np.abs(x) < 60) & (np.abs(y) < 50)] = -850
     half = CHEST.copy()
     half[TRUTH == 1] = 30
-    small = Geometry(SHAPE, AFFINE * [[0.4], [0.4], [0.4], [1.0]])
+    small, large = (Geometry(SHAPE, AFFINE * [[k], [k], [k], [1.0]]) for k in (0.4, 2.0))
     raised = {
         *segment_lungs(np.full(SHAPE, -3024, np.int16), GEOMETRY).flags,
         *segment_lungs(CHEST[8:16], Geometry((8, *SHAPE[1:]), AFFINE)).flags,
         *segment_lungs(half, GEOMETRY).flags,
         *segment_lungs(merged, GEOMETRY).flags,
         *segment_lungs(CHEST, small).flags,
+        *segment_lungs(CHEST, large).flags,
     }
     assert raised == set(FLAG_MEANINGS) - {"lesion_outside_lung"}
     assert set(INFORMING_FLAGS) < set(FLAG_MEANINGS)

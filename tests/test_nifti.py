@@ -240,6 +240,18 @@ def test_unusable_sform_gives_way_to_qform_then_spacing(row):
             read_nifti_bytes(whole(header, HU), "v.nii")
 
 
+def test_a_qform_that_places_the_voxels_elsewhere_is_told_of():
+    header = header_of(HU)
+    told = "sform taken: qform places the voxels elsewhere"
+    assert told not in read_nifti_bytes(whole(header, HU), "v.nii").notes
+    header["srow_x"] = (5, 0, 0, 0)
+    volume = read_nifti_bytes(whole(header, HU), "v.nii")
+    assert told in volume.notes
+    assert volume.geometry.spacing_mm[2] == 5
+    header["qform_code"] = 0
+    assert told not in read_nifti_bytes(whole(header, HU), "v.nii").notes
+
+
 def test_an_sform_whose_axes_lie_in_one_plane_is_unusable():
     header = header_of(HU)
     header["srow_x"] = header["srow_y"] = (0.75, 0.75, 0, 0)

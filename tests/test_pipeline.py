@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from small_chests import tree
+from small_chests import tree, write_study
 
 import fastct
 from fastct import conversion
@@ -69,6 +69,21 @@ def test_expert_percent_is_the_share_of_the_lung(scored):
     assert float(row["lesion_percent"]) == pytest.approx(percent, abs=1e-3)
     assert float(row["opacity_percent"]) == pytest.approx(percent, abs=1.5)
     assert row["severity"] == fastct.severity(percent)
+
+
+def test_of_a_study_without_lungs_nothing_is_said(tmp_path):
+    affine = np.diag([-4.0, 4.0, 8.0, 1.0])
+    write_study(tmp_path / "ct" / "water.nii.gz", np.full((9, 64, 64), 40, np.int16), affine)
+    write_study(tmp_path / "ct" / "rounded.nii.gz", np.full((9, 64, 64), 40.25, np.float32), affine)
+    fastct.convert(tmp_path / "ct", tmp_path / "store", workers=1)
+    fastct.score(tmp_path / "store", workers=1)
+    rows = table(tmp_path / "store")
+    assert "lung_empty" in rows["water"]["flags"].split(";")
+    empty = [name for name, value in rows["water"].items() if value == ""]
+    assert {"lesion_percent", "lesion_percent_max", "opacity_percent", "severity"} <= set(empty)
+    assert (rows["water"]["status"], rows["water"]["lung_ml"], rows["water"]["notes"]) == ("done", "0.000", "")
+    assert rows["rounded"]["notes"] == "float32 rounded to int16"
+    assert fastct.verify(tmp_path / "store") == []
 
 
 def test_a_broken_study_never_stops_the_others(broken_chests, tmp_path):

@@ -99,6 +99,8 @@ class Page(HTMLParser):
 def test_highest_severity_first_then_percent_then_unscored_and_failed_on_top():
     page = render()
     assert Page(page).cells == [f"study_{n:04d}" for n in (5, 10, 2, 4, 1, 6)]
+    found = Page(render([*ROWS, row("study_0007", status="done", flags="hu_floor;lung_empty")])).cells
+    assert found == [f"study_{n:04d}" for n in (7, 5, 10, 2, 4, 1, 6)], "what no class is known of is looked at first"
     assert page.index("the gzip stream ends early") < page.index('id="severity"') < page.index('id="list"')
 
 

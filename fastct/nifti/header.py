@@ -31,6 +31,7 @@ MAX_EXTENSION_BYTES = 64 << 20
 
 # An affine beyond these is a slip of its writer (a kilometre; a nanometre), not a place in a scanner.
 _LARGEST_MM, _LEAST_SPACING_MM = 1e6, 1e-6
+_SAME_PLACE_MM = 0.1  # rounding of quaternions stays far below it
 # Determinant of the axes, each scaled to length 1: below this they lie in one plane but for rounding.
 _LEAST_DETERMINANT = 1e-6
 
@@ -201,13 +202,26 @@ def _geometry(header: Nifti1Header, shape: tuple[int, int, int], name: str, note
                 notes.append(f"affine converted from {unit} to millimetres")
             if label == "pixdim":
                 notes.append("place, and which side is left, guessed: neither sform nor qform is usable")
-            return Geometry(shape, affine)
+            geometry = Geometry(shape, affine)
+            if label == "sform":
+                _compare_qform(header, geometry, to_mm, notes)
+            return geometry
     spacing = tuple(float(value) for value in header["pixdim"][1:4])
     raise FileError(
         name,
         f"its spacing (x, y, z) is {spacing}, and neither sform nor qform places its voxels",
         "Set spacing and affine in the header, or convert the DICOM series again with dcm2niix",
     )
+
+
+def _compare_qform(header: Nifti1Header, geometry: Geometry, to_mm: float, notes: list[str]) -> None:
+    """Say so where the qform, which was not taken, would place the voxels elsewhere."""
+    if int(header["qform_code"]) not in _XFORM_CODES:
+        return
+    affine = _computed(header.get_qform)
+    affine[:3] *= to_mm
+    if _is_usable(affine) and not geometry.matches(Geometry(geometry.shape, affine), _SAME_PLACE_MM):
+        notes.append("sform taken: qform places the voxels elsewhere")
 
 
 def _mend_spacing(header: Nifti1Header, notes: list[str]) -> None:
