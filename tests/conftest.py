@@ -14,6 +14,7 @@ from small_chests import small_chest, write_study
 
 import fastct
 from fastct.reporting import write_report
+from fastct.store import Store
 
 # On a busy machine drawing an example may take long, and is no fault of a test.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -62,6 +63,12 @@ def scored(chests: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     fastct.score(store, workers=1)
     write_report(store)
     return store
+
+
+@pytest.fixture(scope="session")
+def store(scored: Path) -> Store:
+    """The same store, opened."""
+    return fastct.open(scored)
 
 
 @pytest.fixture(scope="session")

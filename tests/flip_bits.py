@@ -15,6 +15,7 @@ import fastct
 
 
 def flip(path: Path, bit: int) -> None:
+    """Turn one bit of a file round."""
     changed = bytearray(path.read_bytes())
     changed[bit // 8] ^= 1 << bit % 8
     path.write_bytes(changed)

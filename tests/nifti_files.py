@@ -9,7 +9,7 @@ from fastct.nifti import read_nifti
 AFFINE = np.array([[-0.75, 0, 0, 190], [0, 0.75, 0, -170.5], [0, 0, 8, -900], [0, 0, 0, 1]])
 INTEGERS = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]
 FLOATS = ["f4", "f8", *(["f16"] if np.dtype(np.longdouble) in nib.nifti1.data_type_codes else [])]
-PREVIEW = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
+PREVIEW = {"suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 RNG = np.random.default_rng(7)
 HU = RNG.integers(-1024, 3072, (5, 6, 7)).astype(np.int16)
 

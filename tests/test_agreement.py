@@ -29,7 +29,6 @@ def kappa_by_hand(studies):
 
 
 @given(st.lists(STUDY, min_size=1, max_size=40))
-@settings(deadline=None)
 def test_figures_are_those_of_the_definitions(studies):
     found = agreement(rows_of(studies))
     theirs, ours, percent = zip(*studies, strict=True)
@@ -49,7 +48,7 @@ def test_figures_are_those_of_the_definitions(studies):
 
 
 @given(st.lists(STUDY, min_size=2, max_size=60))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_figures_are_those_of_scikit_learn(studies):
     metrics = pytest.importorskip("sklearn.metrics")
     found = agreement(rows_of(studies))
@@ -81,7 +80,6 @@ def test_intervals_are_those_of_scipys_bootstrap():
 
 
 @given(st.lists(STUDY, min_size=2, max_size=30), st.randoms())
-@settings(deadline=None)
 def test_neither_order_nor_time_changes_a_figure(studies, random):
     first = agreement(rows_of(studies))
     random.shuffle(studies)
@@ -90,7 +88,6 @@ def test_neither_order_nor_time_changes_a_figure(studies, random):
 
 
 @given(st.lists(STUDY, min_size=1, max_size=30))
-@settings(deadline=None)
 def test_a_registry_that_says_what_we_say_agrees_wholly(studies):
     found = agreement(rows_of([(ours, ours, percent) for _, ours, percent in studies]))
     assert found.same == found.studies

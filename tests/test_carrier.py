@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from flip_bits import flip
 
 import fastct
 from fastct.carrier import Carrier, Wanted, read_boxes
@@ -68,9 +69,7 @@ def test_a_damaged_chunk_is_named_and_the_next_batch_comes(scored, tmp_path, cup
     store = fastct.open(tmp_path / "store")
     damaged, sound = list(store)[:2]
     shard = tmp_path / "store" / study_folder(damaged) / "0" / SHARD
-    content = bytearray(shard.read_bytes())
-    content[100] ^= 4
-    shard.write_bytes(content)
+    flip(shard, 802)
     shape = store[damaged].geometry.shape
     carrier = Carrier(Shelf(store.storage, 8), ahead=1)
     with pytest.raises(StoreError, match=rf"{damaged}.*chunk \(0, 0, 0\): its checksum"):

@@ -2,26 +2,18 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from random_volumes import random_masks, seeds
 
 from fastct.errors import ArrayError, OptionError
 from fastct.kernels.counts import count_lungs, histogram
 from fastct.kernels.projections import project
 
-law = settings(deadline=None)  # the first call of a kernel compiles it
 sizes = st.sampled_from([1, 2, 3, 5, 17, 67])
 shapes = st.tuples(sizes, sizes, sizes)
-seeds = st.integers(0, 2**32 - 1)
 
 
-def random_masks(shape, rng, values):
-    """A random uint8 array that may lie anywhere in memory."""
-    size = int(np.prod(shape))
-    return rng.choice(np.uint8(values), size + 3)[int(rng.integers(4)) :][:size].reshape(shape)
-
-
-@law
 @given(st.lists(shapes, max_size=4), seeds)
 def test_lungs_are_counted_by_side(several, seed):
     rng = np.random.default_rng(seed)
@@ -48,7 +40,6 @@ def test_counts_of_any_strides_and_above_16_bits():
     assert found.tolist() == [[270000, 0, 270000, 270000, 0], [135000, 0, 135000, 135000, 0]]
 
 
-@law
 @given(st.lists(shapes, max_size=4), seeds, st.integers(-1100, 500), st.integers(1, 60), st.integers(1, 40))
 def test_histograms_agree_with_numpy(several, seed, low_hu, bin_hu, bins):
     rng = np.random.default_rng(seed)
@@ -69,7 +60,6 @@ lengths = st.one_of(st.none(), st.integers(1, 20))
 kinds_of_volume = st.sampled_from([("plain", "int16"), ("flipped", "int16"), ("plain", "uint8")])
 
 
-@law
 @given(
     st.lists(st.tuples(shapes, kinds_of_volume), max_size=3),
     seeds,

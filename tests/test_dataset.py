@@ -22,12 +22,6 @@ from fastct.transforms import (
     Window,
 )
 
-
-@pytest.fixture(scope="module")
-def store(scored):
-    return fastct.open(scored)
-
-
 # ---- samples -------------------------------------------------------------------------------------
 
 

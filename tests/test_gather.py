@@ -4,8 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from random_volumes import seeds
 
 import fastct
 from fastct.errors import ArrayError, FastctError, OptionError
@@ -18,8 +19,6 @@ sizes = st.sampled_from([1, 2, 3, 5, 7, 13, 17, 31])
 shapes = st.tuples(sizes, sizes, sizes)
 spacings = st.tuples(*[st.floats(0.3, 9.0) for _ in range(3)])
 windows = st.tuples(st.floats(-2000, 1000), st.floats(1, 4000)).map(lambda w: (w[0], w[0] + w[1]))
-law = settings(deadline=None)  # the first call of a kernel compiles it
-seeds = st.integers(0, 2**32 - 1)
 layouts = st.sampled_from(["plain", "stepped", "flipped", "read-only"])  # two kinds to compile for
 
 
@@ -55,7 +54,6 @@ def float32_resample(hu, grid, line):
     return values
 
 
-@law
 @given(shapes, seeds, layouts, windows)
 def test_window_is_the_clamped_map(shape, seed, layout, window_hu):
     hu = random_hu(shape, seed, layout)
@@ -65,7 +63,6 @@ def test_window_is_the_clamped_map(shape, seed, layout, window_hu):
     np.testing.assert_allclose(fastct.window(hu, *window_hu, dtype="uint8"), truth * 255, rtol=0, atol=0.5001)
 
 
-@law
 @given(shapes, seeds, windows)
 def test_window_rounds_each_operation_to_float32(shape, seed, window_hu):
     hu = random_hu(shape, seed)
@@ -95,7 +92,6 @@ def test_window_reaches_its_ends():
     assert fastct.window(hu, -1000, 400, "uint8").tolist() == [[[0, 0, 128, 255, 255]]]
 
 
-@law
 @given(st.integers(0, 2**32 - 1))
 def test_half_bits_round_as_numpy_does(bits):
     value = np.uint32(bits).view(np.float32)
@@ -113,7 +109,6 @@ def test_half_bits_turn_at_the_same_places_as_numpy(place):
                 assert half_bits(value) == value.astype(np.float16).view(np.uint16)
 
 
-@law
 @given(shapes, spacings, spacings, seeds, layouts, windows)
 def test_resample_agrees_with_float64(shape, spacing_mm, to_mm, seed, layout, window_hu):
     hu = random_hu(shape, seed, layout)
@@ -129,7 +124,6 @@ def test_resample_agrees_with_float64(shape, spacing_mm, to_mm, seed, layout, wi
     np.testing.assert_allclose(hu_found, reference.resample(hu, grid, 1), rtol=0, atol=0.51)
 
 
-@law
 @given(shapes, spacings, spacings, seeds, layouts, windows)
 def test_resample_rounds_each_operation_to_float32(shape, spacing_mm, to_mm, seed, layout, window_hu):
     hu = random_hu(shape, seed, layout)
@@ -149,7 +143,6 @@ def test_a_volume_may_lie_in_fortran_order():
     np.testing.assert_array_equal(*resampled)
 
 
-@law
 @given(shapes, spacings, spacings, seeds, layouts, st.sampled_from(["uint8", "bool"]))
 def test_nearest_takes_labels_as_they_are(shape, spacing_mm, to_mm, seed, layout, dtype):
     labels = random_hu(shape, seed, layout, "uint8")
@@ -161,7 +154,6 @@ def test_nearest_takes_labels_as_they_are(shape, spacing_mm, to_mm, seed, layout
     np.testing.assert_array_equal(found, reference.resample(labels, rounded, 0))
 
 
-@law
 @given(shapes, spacings, seeds, layouts, st.sampled_from([0, 1]))
 def test_the_same_spacing_returns_the_input(shape, spacing_mm, seed, layout, order):
     hu = random_hu(shape, seed, layout)
@@ -173,14 +165,12 @@ def test_the_same_spacing_returns_the_input(shape, spacing_mm, seed, layout, ord
     np.testing.assert_array_equal(windowed, fastct.window(hu, -1000, 400))
 
 
-@law
 @given(shapes, spacings, spacings, st.integers(-1024, 3000))
 def test_a_constant_stays_constant(shape, spacing_mm, to_mm, hu):
     found = fastct.resample(np.full(shape, hu, np.int16), spacing_mm, to_mm)
     assert (found == hu).all()
 
 
-@law
 @given(shapes, spacings, spacings, seeds)
 def test_flipping_commutes_with_resampling(shape, spacing_mm, to_mm, seed):
     hu = random_hu(shape, seed)
@@ -189,7 +179,6 @@ def test_flipping_commutes_with_resampling(shape, spacing_mm, to_mm, seed):
     np.testing.assert_allclose(flipped[::-1, ::-1, ::-1], plain, rtol=0, atol=1e-6)
 
 
-@law
 @given(st.lists(shapes, max_size=3), spacings, seeds, st.booleans())
 def test_a_list_is_each_of_its_volumes(several, to_mm, seed, one_spacing):
     volumes = [random_hu(shape, seed + n) for n, shape in enumerate(several)]
@@ -214,7 +203,6 @@ def test_out_is_filled_and_returned():
     np.testing.assert_array_equal(batch[1], fastct.resample(hu[::-1], spacing, to, None, "float16"))
 
 
-@law
 @given(st.lists(st.tuples(st.integers(0, 20), st.booleans(), st.booleans()), min_size=1, max_size=4))
 def test_outputs_have_memory_of_their_own(places):
     memory = np.zeros(3 * 26, np.int16)
@@ -297,7 +285,6 @@ def test_resample_lies_where_simpleitk_says(seed):
         assert not (off & ~(halfway(resample_grid(shape, tuple(spacing_mm), tuple(to_mm))) & (order == 0))).any()
 
 
-@law
 @given(shapes, spacings, spacings, seeds)
 def test_resampled_geometry_keeps_the_centre(shape, spacing_mm, to_mm, seed):
     geometry = random_geometry(shape, spacing_mm, seed)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from random_volumes import random_hu
 from small_chests import small_chest
 
 import fastct
@@ -37,10 +38,6 @@ def cupy(request, cuda_on_cpu):
         import cupy
 
         yield cupy
-
-
-def random_hu(shape, seed=0):
-    return np.random.default_rng(seed).integers(-1024, 3000, shape, dtype="int16")
 
 
 def assert_same(found, expected):

@@ -6,6 +6,7 @@ from time import sleep
 
 import numpy as np
 import pytest
+from flip_bits import flip
 from small_chests import small_chest
 
 import fastct
@@ -208,9 +209,7 @@ def test_a_damaged_study_fails_alone(stand_in, scored, tmp_path):
     store = fastct.open(tmp_path / "store")
     first, second, *_ = store
     (shard,) = (tmp_path / "store" / "studies").glob(f"{first}*/0/c/0/0/0")
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 3] ^= 1
-    shard.write_bytes(content)
+    flip(shard, 8 * (shard.stat().st_size // 3))
     desk = gpu_scoring._desk(0)
     with ThreadPoolExecutor(2) as threads:
         with desk._turn:

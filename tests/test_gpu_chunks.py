@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_volumes import seeds
 
 from fastct._ext import shard as ext
 from fastct.codecs import decode_chunk, encode_chunk
@@ -22,8 +23,7 @@ from fastct.shard_layout import MISSING, ShardLayout
 from fastct.shards import array_metadata, read_index, write_shard
 
 GOLDEN = Path(__file__).parent / "golden"
-law = settings(deadline=None, max_examples=60)
-seeds = st.integers(0, 2**32 - 1)
+law = settings(max_examples=60)
 sides = st.sampled_from([1, 2, 3, 7, 8, 9, 16, 24, 31, 40, 63, 64, 65, 70])
 shapes = st.tuples(st.sampled_from([1, 2, 3, 8, 9, 11]), sides, sides)
 dtypes = st.sampled_from(
@@ -154,7 +154,7 @@ def mutated(chunk, rng):
     return bytes(bytes_)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.sampled_from([(2, 6, 8), (3, 5, 7), (1, 4, 16)]), st.sampled_from(["int16", "uint8"]), seeds)
 def test_mutated_chunks_are_judged_alike(gpu, shape, dtype, seed):
     rng = np.random.default_rng(seed)

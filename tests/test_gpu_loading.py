@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from flip_bits import flip
 
 import fastct
 from fastct.errors import OptionError, StoreError
@@ -48,10 +49,7 @@ def test_a_damaged_chunk_is_named(scored, tmp_path, cupy):
     shutil.copytree(scored, tmp_path / "store")
     store = fastct.open(tmp_path / "store")
     for study_id in store:
-        shard = tmp_path / "store" / study_folder(study_id) / "0" / SHARD
-        content = bytearray(shard.read_bytes())
-        content[100] ^= 4
-        shard.write_bytes(content)
+        flip(tmp_path / "store" / study_folder(study_id) / "0" / SHARD, 802)
     dataset = fastct.Dataset(store, patch=(10, 96, 96), samples_per_study=1)
     loader = fastct.Loader(dataset, batch_size=2, device="cuda")
     batches, told = iter(loader), set()

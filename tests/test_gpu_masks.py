@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
+from random_blobs import blobs, packed
 
 from fastct.kernels import masks
 from fastct.kernels.gpu import masks as on_gpu
 
-law = settings(deadline=None, max_examples=40)  # the first call of a kernel compiles it
+law = settings(max_examples=40)
 
 
 @contextmanager
@@ -34,28 +34,14 @@ def assert_twins_agree(work):
     return expected
 
 
-@st.composite
-def volumes(draw, least=1):
-    """A random bool volume of blobs or of specks, and the generator that drew it."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    shape = draw(st.tuples(st.integers(1, 4), st.integers(least, 40), st.integers(least, 200)))
-    sigma = draw(st.sampled_from([0.0, 1.0, 2.5]))
-    level = draw(st.sampled_from([-3.0, -0.1, 0.0, 0.1, 3.0]))
-    return ndimage.gaussian_filter(rng.standard_normal(shape), (0, sigma, sigma)) > level, rng
-
-
 @pytest.fixture(autouse=True, params=[False, True], ids=["first to last", "last to first"])
 def order(gpu, request):
     """Threads and blocks run in either order."""
     gpu.from_the_last = request.param
 
 
-def packed(mask):
-    return masks.pack_label(mask.astype(np.uint8))
-
-
 @law
-@given(volumes(), st.permutations([0, 1, 2]), st.tuples(*[st.sampled_from([1, -1])] * 3))
+@given(blobs(), st.permutations([0, 1, 2]), st.tuples(*[st.sampled_from([1, -1])] * 3))
 def test_packing_at_any_strides(gpu, drawn, axes, signs):
     mask, rng = drawn
 
@@ -76,14 +62,14 @@ def test_packing_at_any_strides(gpu, drawn, axes, signs):
 
 
 @law
-@given(volumes(), st.lists(st.integers(0, 63), min_size=1, max_size=6))
+@given(blobs(), st.lists(st.integers(0, 63), min_size=1, max_size=6))
 def test_shapes(gpu, drawn, widths):
     bits, half_width = packed(drawn[0]), np.array(sorted(widths, reverse=True), np.int32)
     assert_twins_agree(lambda: [masks.dilate(bits, half_width), masks.erode(bits, half_width)])
 
 
 @law
-@given(volumes())
+@given(blobs())
 def test_counts_and_bounds(gpu, drawn):
     bits = packed(drawn[0])
 
@@ -97,14 +83,14 @@ def test_counts_and_bounds(gpu, drawn):
 
 
 @law
-@given(volumes())
+@given(blobs())
 def test_holes(gpu, drawn):
     bits = packed(drawn[0])
     assert_twins_agree(lambda: [masks.fill_holes(bits)])
 
 
 @law
-@given(volumes(), st.booleans())
+@given(blobs(), st.booleans())
 def test_pieces(gpu, drawn, through):
     mask, rng = drawn
     bits, other = packed(mask), packed(rng.random(mask.shape) < 0.5)
@@ -130,7 +116,7 @@ def test_many_pieces(gpu, pieces):
 
 
 @law
-@given(volumes(), st.integers(0, 5), st.integers(0, 5))
+@given(blobs(), st.integers(0, 5), st.integers(0, 5))
 def test_pairs_of_pieces(gpu, drawn, inner, outer):
     mask, rng = drawn
     bits, other = packed(mask), packed(rng.random(mask.shape) < 0.5)
@@ -157,7 +143,7 @@ def test_crowded_tables_of_pairs_are_made_larger(gpu):
 
 
 @law
-@given(volumes(least=2), st.sampled_from([0.002, 0.02, 0.5]), st.integers(0, 2))
+@given(blobs(least=2), st.sampled_from([0.002, 0.02, 0.5]), st.integers(0, 2))
 def test_hulls(gpu, drawn, share, missing):
     mask, rng = drawn
     right = mask & (rng.random(mask.shape) < share)
@@ -168,7 +154,7 @@ def test_hulls(gpu, drawn, share, missing):
 
 
 @law
-@given(volumes(), st.lists(st.tuples(*[st.integers(-1500, 1500)] * 2), min_size=1, max_size=9))
+@given(blobs(), st.lists(st.tuples(*[st.integers(-1500, 1500)] * 2), min_size=1, max_size=9))
 def test_outlines(gpu, drawn, directions):
     bits, steps = packed(drawn[0]), np.array(directions, np.int32)
 
@@ -199,7 +185,7 @@ def test_cuts(gpu, seed, columns, rows, sign):
 
 
 @law
-@given(volumes(), st.tuples(st.integers(0, 2), st.integers(0, 2)), st.sampled_from([1, -1]))
+@given(blobs(), st.tuples(st.integers(0, 2), st.integers(0, 2)), st.sampled_from([1, -1]))
 def test_means(gpu, drawn, window, sign):
     mask, rng = drawn
     hu = rng.integers(-2000, 2000, mask.shape, dtype=np.int16)[..., ::sign]
@@ -209,7 +195,7 @@ def test_means(gpu, drawn, window, sign):
 
 
 @law
-@given(volumes(), st.tuples(st.integers(0, 40), st.integers(0, 40)), st.integers(0, 10))
+@given(blobs(), st.tuples(st.integers(0, 40), st.integers(0, 40)), st.integers(0, 10))
 def test_shares(gpu, drawn, window, tenths):
     whole, rng = drawn
     part = whole & (rng.random(whole.shape) < rng.random())

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from random_volumes import random_hu, seeds
 
 import fastct
 from fastct._ext.patches import turn_volume
@@ -13,16 +14,10 @@ from fastct.kernels.cpu.noise import normal, philox
 from fastct.kernels.gather import gather
 from fastct.kernels.maps import Grid, Line, Reading, identity_grid, resample_grid, window_line
 
-law = settings(deadline=None)  # the first call of a kernel compiles it
 sizes = st.sampled_from([1, 2, 3, 5, 7, 13])
 shapes = st.tuples(sizes, sizes, sizes)
-seeds = st.integers(0, 2**32 - 1)
 fills = st.sampled_from([None, -1024.0, 0.0])
 WINDOW = window_line(-1000, 400)
-
-
-def random_hu(shape, seed):
-    return np.random.default_rng(seed).integers(-1024, 3000, shape, dtype="int16")
 
 
 def random_grid(shape, out_shape, seed):
@@ -38,7 +33,6 @@ def rounded(grid):
     return Grid(grid.shape, np.ldexp(grid.places.astype(np.float64), -32))
 
 
-@law
 @given(shapes, shapes, seeds, fills)
 def test_askew_reading_agrees_with_float64(shape, out_shape, seed, fill):
     hu, grid = random_hu(shape, seed), random_grid(shape, out_shape, seed)
@@ -72,7 +66,6 @@ def test_voxels_read_far_apart_are_read_in_small_parts():
         np.testing.assert_allclose(found, truth, rtol=0, atol=1e-5)
 
 
-@law
 @given(shapes, shapes, seeds, fills)
 def test_askew_labels_are_taken_as_they_are(shape, out_shape, seed, fill):
     labels = (random_hu(shape, seed) & 3).astype("uint8")
@@ -81,7 +74,6 @@ def test_askew_labels_are_taken_as_they_are(shape, out_shape, seed, fill):
     np.testing.assert_array_equal(found, reference.resample(labels, rounded(grid), 0, fill and 0))
 
 
-@law
 @given(shapes, shapes, seeds, fills, st.sampled_from([0, 1]))
 def test_both_loops_agree(shape, out_shape, seed, fill, order):
     rng = np.random.default_rng(seed)
@@ -99,7 +91,6 @@ def test_both_loops_agree(shape, out_shape, seed, fill, order):
     np.testing.assert_allclose(found, truth, rtol=0, atol=4096e-5)
 
 
-@law
 @given(shapes, st.permutations([0, 1, 2]), st.tuples(*[st.booleans()] * 3))
 def test_a_grid_may_swap_and_turn_axes(shape, axes, turned):
     hu = random_hu(shape, 0)
@@ -113,7 +104,6 @@ def test_a_grid_may_swap_and_turn_axes(shape, axes, turned):
         np.testing.assert_array_equal(gather([hu], [Reading(grid, order=order)], "int16")[0], expected)
 
 
-@law
 @given(shapes, st.tuples(*[st.integers(-20, 20)] * 3), shapes, fills)
 def test_patches_are_cut_as_slices_of_a_padded_volume(shape, start, out_shape, fill):
     hu = random_hu(shape, 1)
@@ -140,7 +130,6 @@ def test_normal_quantiles_agree_with_scipy():
     np.testing.assert_array_equal(found, [-normal(word) for word in ~words])
 
 
-@law
 @given(shapes, st.integers(0, 2**64 - 1))
 def test_noise_depends_on_its_key_and_the_voxels_number_alone(shape, key):
     hu = random_hu(shape, 2)
@@ -172,7 +161,6 @@ def test_noise_is_normal():
 terms = st.floats(-50, 50)
 
 
-@law
 @given(seeds, terms, terms, st.floats(-1000, 1000), st.floats(1, 1000))
 def test_lines_compose(seed, scale, shift, low, width):
     hu = random_hu((32,), seed)

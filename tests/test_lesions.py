@@ -6,7 +6,7 @@ import math
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -53,7 +53,6 @@ def plant(share, hu_inside, seed=0):
 
 
 @given(st.integers(0, 2**32), st.booleans())
-@settings(deadline=None)
 def test_fractions_are_ratios_of_counts(seed, right_only):
     rng = np.random.default_rng(seed)
     lungs = rng.integers(0, 2 if right_only else 3, (2, 5, 7), dtype=np.uint8)

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from flip_bits import flip
 from patch_sets import dataset
 from small_chests import tree
 
@@ -22,12 +23,6 @@ from fastct.transforms import (
     Sometimes,
     Uniform,
 )
-
-
-@pytest.fixture(scope="module")
-def store(scored):
-    return fastct.open(scored)
-
 
 # ---- the plan of an epoch --------------------------------------------------------------------------
 
@@ -178,9 +173,7 @@ def test_a_corrupt_chunk_is_named_in_the_training_loop(scored, tmp_path, threads
     copy = tmp_path / "store"
     shutil.copytree(scored, copy)
     shard = copy / "studies" / "study_0003.nii.zarr" / "0" / "c" / "0" / "0" / "0"
-    raw = bytearray(shard.read_bytes())
-    raw[100] ^= 1  # in the first chunk
-    shard.write_bytes(raw)
+    flip(shard, 800)  # in the first chunk
     data = fastct.Dataset(copy, patch=(10, 96, 96), samples_per_study=4)
     batches = iter(fastct.Loader(data, batch_size=2, shuffle=False, threads=threads))
     good = [next(batches) for _ in range(4)]

@@ -14,7 +14,7 @@ from fastct.kernels.gather import gather
 from fastct.kernels.maps import Grid, Line, Reading, window_line
 from fastct.shard_layout import ShardLayout
 
-law = settings(deadline=None, max_examples=60)
+law = settings(max_examples=60)
 sizes = st.tuples(st.integers(1, 18), st.sampled_from([1, 7, 63, 64, 65, 130]), st.integers(1, 140))
 WINDOW = (-1000, 400)
 

@@ -14,11 +14,6 @@ AUGMENT = (Flip((0, 2)), Rotate((Uniform(-9, 9), 0, 0)))
 PLAIN = {"patch": (6, 40, 50), "samples_per_study": 3}
 
 
-@pytest.fixture(scope="module")
-def store(scored):
-    return fastct.open(scored)
-
-
 @pytest.fixture
 def torch():
     return pytest.importorskip("torch")

@@ -90,7 +90,7 @@ def test_one_volume_and_a_list_agree():
 
 
 @given(st.permutations([0, 1, 2]), st.tuples(*[st.booleans()] * 3))
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 def test_the_same_mask_however_the_volume_is_stored(axes, flips):
     matrix = AFFINE.copy()
     flipped = CHEST
@@ -285,7 +285,7 @@ def test_no_lungs_at_all(shape, fill):
 
 
 @given(st.integers(0, 2**32), st.tuples(st.integers(1, 6), st.integers(1, 90), st.integers(1, 90)))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_noise_never_crashes(seed, shape):
     rng = np.random.default_rng(seed)
     spacing = rng.uniform(0.3, 10.0, 3)

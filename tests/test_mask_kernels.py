@@ -4,25 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_blobs import blobs, packed
 from scipy import ndimage, spatial
 
-from fastct.errors import ArrayError
+from fastct.errors import ArrayError, OptionError
 from fastct.kernels import masks
-
-
-@st.composite
-def volumes(draw, least=1):
-    """A random bool volume of blobs or of specks, and the generator that drew it."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    shape = draw(st.tuples(st.integers(1, 4), st.integers(least, 30), st.integers(least, 150)))
-    noise = rng.standard_normal(shape)
-    sigma = draw(st.sampled_from([0.0, 1.0, 2.5]))
-    level = draw(st.sampled_from([-3.0, -0.1, 0.0, 0.1, 3.0]))
-    return ndimage.gaussian_filter(noise, (0, sigma, sigma)) > level, rng
-
-
-def packed(mask):
-    return masks.pack_label(mask.astype(np.uint8))
 
 
 def unpacked(bits, columns):
@@ -45,16 +31,14 @@ def structure(half_width):
     return out
 
 
-@given(volumes())
-@settings(deadline=None)
+@given(blobs())
 def test_packing_is_lossless(drawn):
     mask, _ = drawn
     assert np.array_equal(unpacked(packed(mask), mask.shape[2]), mask)
     assert np.array_equal(masks.count(packed(mask)), mask.sum(axis=(1, 2)))
 
 
-@given(volumes(), st.permutations([0, 1, 2]), st.tuples(*[st.sampled_from([1, -1])] * 3))
-@settings(deadline=None)
+@given(blobs(), st.permutations([0, 1, 2]), st.tuples(*[st.sampled_from([1, -1])] * 3))
 def test_thresholds_at_any_strides(drawn, axes, signs):
     mask, rng = drawn
     hu = rng.integers(-32768, 32768, mask.shape, dtype=np.int16)
@@ -70,8 +54,8 @@ def test_thresholds_at_any_strides(drawn, axes, signs):
     assert (out == 2).all()
 
 
-@given(volumes(), st.lists(st.integers(0, 63), min_size=1, max_size=6))
-@settings(deadline=None, max_examples=60)
+@given(blobs(), st.lists(st.integers(0, 63), min_size=1, max_size=6))
+@settings(max_examples=60)
 def test_shapes_against_scipy(drawn, widths):
     mask, _ = drawn
     half_width = np.array(sorted(widths, reverse=True), np.int32)
@@ -83,8 +67,7 @@ def test_shapes_against_scipy(drawn, widths):
         assert np.array_equal(unpacked(kernel(bits, half_width), columns), expected)
 
 
-@given(volumes(), st.floats(0, 8), st.floats(0.4, 2), st.floats(0.4, 2))
-@settings(deadline=None)
+@given(blobs(), st.floats(0, 8), st.floats(0.4, 2), st.floats(0.4, 2))
 def test_opening_shrinks_and_closing_grows(drawn, radius_mm, row_mm, pixel_mm):
     bits = packed(drawn[0])
     shape = masks.disc(radius_mm, (8.0, row_mm, pixel_mm))
@@ -101,16 +84,14 @@ def test_disc_is_a_disc():
     assert masks.disc(500.0, (8.0, 1.0, 1.0)).max() == masks.MAX_REACH
 
 
-@given(volumes())
-@settings(deadline=None)
+@given(blobs())
 def test_holes_against_scipy(drawn):
     mask, _ = drawn
     filled = masks.fill_holes(packed(mask))
     assert np.array_equal(unpacked(filled, mask.shape[2]), each(ndimage.binary_fill_holes, mask))
 
 
-@given(volumes(), st.booleans())
-@settings(deadline=None)
+@given(blobs(), st.booleans())
 def test_pieces_against_scipy(drawn, through):
     mask, rng = drawn
     kind = np.zeros((3, 3, 3), int) if not through else np.ones((3, 3, 3), int)
@@ -133,8 +114,7 @@ def test_pieces_against_scipy(drawn, through):
     assert np.array_equal(pieces.count_inside(packed(other)), ndimage.sum(other, labels, index))
 
 
-@given(volumes())
-@settings(deadline=None)
+@given(blobs())
 def test_overlaps_against_counting(drawn):
     mask, _ = drawn
     kind = np.zeros((3, 3, 3), int)
@@ -148,8 +128,7 @@ def test_overlaps_against_counting(drawn):
     assert sorted(map(tuple, found.tolist())) == expected
 
 
-@given(volumes())
-@settings(deadline=None)
+@given(blobs())
 def test_piece_histograms_of_every_other_pixel(drawn):
     mask, rng = drawn
     hu = rng.integers(-1200, 300, mask.shape, dtype=np.int16)
@@ -166,8 +145,7 @@ def test_piece_histograms_of_every_other_pixel(drawn):
     assert np.array_equal(pieces.histograms(hu), expected)
 
 
-@given(volumes(), st.integers(0, 5), st.integers(0, 5))
-@settings(deadline=None)
+@given(blobs(), st.integers(0, 5), st.integers(0, 5))
 def test_rings_and_reach_against_scipy(drawn, inner, outer):
     mask, rng = drawn
     pieces = masks.find_pieces(packed(mask))
@@ -195,8 +173,7 @@ def test_rings_and_reach_against_scipy(drawn, inner, outer):
     assert not reached
 
 
-@given(volumes())
-@settings(deadline=None)
+@given(blobs())
 def test_column_counts_and_bounds(drawn):
     mask, _ = drawn
     bits = packed(mask)
@@ -209,8 +186,7 @@ def test_column_counts_and_bounds(drawn):
         assert np.array_equal(masks.count(bits[:, *box]), masks.count(bits))
 
 
-@given(volumes(least=2))
-@settings(deadline=None)
+@given(blobs(least=2))
 def test_hull_against_scipy(drawn):
     mask, rng = drawn
     right = mask & (rng.random(mask.shape) < 0.02)
@@ -251,8 +227,7 @@ def test_the_inner_side_of_a_lung_that_stands_alone_is_marked():
 DIRECTIONS = st.lists(st.tuples(st.integers(-2000, 2000), st.integers(-2000, 2000)), min_size=1, max_size=9)
 
 
-@given(volumes(), DIRECTIONS)
-@settings(deadline=None)
+@given(blobs(), DIRECTIONS)
 def test_heights_and_the_outline_they_span(drawn, directions):
     mask, _ = drawn
     steps = np.array(directions, np.int32)
@@ -270,7 +245,6 @@ def test_heights_and_the_outline_they_span(drawn, directions):
 
 
 @given(st.integers(0, 2**32), st.integers(2, 40))
-@settings(deadline=None)
 def test_a_cut_parts_what_it_crosses(seed, columns):
     rng = np.random.default_rng(seed)
     hu = rng.integers(-1000, 100, (1, 20, 64), dtype=np.int16)
@@ -299,8 +273,7 @@ def window_sums(values, window):
     return ndimage.convolve(values.astype(np.int64), np.ones(size, np.int64), mode="constant")
 
 
-@given(volumes(), st.tuples(st.integers(0, 2), st.integers(0, 2)), st.booleans())
-@settings(deadline=None)
+@given(blobs(), st.tuples(st.integers(0, 2), st.integers(0, 2)), st.booleans())
 def test_means_against_convolution(drawn, window, mirrored):
     mask, rng = drawn
     hu = rng.integers(-2000, 2000, mask.shape, dtype=np.int16)
@@ -321,8 +294,7 @@ def test_means_against_convolution(drawn, window, mirrored):
     assert np.array_equal(histograms, expected)
 
 
-@given(volumes(), st.tuples(st.integers(0, 9), st.integers(0, 9)), st.integers(0, 10))
-@settings(deadline=None)
+@given(blobs(), st.tuples(st.integers(0, 9), st.integers(0, 9)), st.integers(0, 10))
 def test_share_against_convolution(drawn, window, tenths):
     whole, rng = drawn
     part = whole & (rng.random(whole.shape) < rng.random())
@@ -340,3 +312,12 @@ def test_wrong_arrays_are_refused():
         masks.pack_below(flat, (0,))
     with pytest.raises(ArrayError, match="uint8"):
         masks.pack_label(flat)
+
+
+@pytest.mark.parametrize("window", [(3, 0), (0, 3), (-1, 0)])
+def test_windows_of_means_that_no_sum_holds_are_refused(window):
+    hu, bits = np.zeros((1, 9, 70), np.int16), packed(np.ones((1, 9, 70), bool))
+    with pytest.raises(OptionError, match="window"):
+        masks.mean_histograms(hu, bits, window)
+    with pytest.raises(OptionError, match="window"):
+        masks.means_above(hu, bits, window, np.zeros((1, 9), np.int16))

@@ -158,7 +158,7 @@ def test_a_listed_study_keeps_its_name_beside_a_copy(tmp_path):
 NAMES = st.from_regex(r"(CT-[0-4]/|ct[0-4]/|site[AB]/|masks/|x/y/)?[ab](_mask|_lung|-2)?\.nii(\.gz)?", fullmatch=True)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.sets(NAMES, min_size=1, max_size=12))
 def test_any_tree_gives_each_file_one_role_and_each_study_one_name(tmp_path_factory, names):
     root = plant(tmp_path_factory.mktemp("tree"), *names)

@@ -4,22 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from random_volumes import random_hu, seeds
 
 import fastct
 from fastct.kernels.gather import gather
 from fastct.kernels.maps import Grid, Reading
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of those packages: what they warn of is no fault of ours
-law = settings(deadline=None, max_examples=30)
+law = settings(max_examples=30)
 sizes = st.sampled_from([1, 2, 3, 5, 13, 31])
 shapes = st.tuples(sizes, sizes, sizes)
 spacings = st.tuples(*[st.floats(0.5, 8.0)] * 3)
-seeds = st.integers(0, 2**32 - 1)
 HU_DIGITS = 4096e-5  # 1e-5 of the range of the voxels
-
-
-def random_hu(shape, seed):
-    return np.random.default_rng(seed).integers(-1024, 3000, shape, dtype="int16")
 
 
 def read_where(found_affine, spacing_mm, hu, shape):

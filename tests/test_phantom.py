@@ -45,7 +45,7 @@ def small_set(tmp_path_factory):
     return folder, write_phantoms(folder, studies=7, seed=11, shape=TINY)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(index=st.integers(0, 2**40), seed=st.integers(0, 2**40), category=st.sampled_from(CATEGORIES))
 def test_truth_holds_for_every_patient(index, seed, category):
     phantom = draw_study(index, seed, category=category, shape=SMALL)
@@ -64,7 +64,7 @@ def test_truth_holds_for_every_patient(index, seed, category):
     assert not (ndimage.binary_dilation(lungs == 1, BESIDE) & (lungs == 2)).any()
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**40), category=st.sampled_from(CATEGORIES))
 def test_lungs_never_touch_outside_air(seed, category):
     phantom = draw_study(0, seed, category=category, shape=SMALL)

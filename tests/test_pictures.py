@@ -59,7 +59,7 @@ def lesion_centre(pictures, name):
 
 
 @given(order=st.permutations(range(3)), signs=st.tuples(*[st.sampled_from((1, -1))] * 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_same_patient_looks_the_same_however_stored(order, signs):
     arrays = chest((slice(8, 12), slice(30, 44), slice(50, 60)))
     first = study_pictures(*arrays, Geometry(SHAPE, LAS))
@@ -152,7 +152,7 @@ def test_projections_show_vessels_and_airways_but_not_the_chest_wall():
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_histograms_count_every_lung_voxel_once(seed):
     generator = np.random.default_rng(seed)
     shape = tuple(generator.integers(1, 12, 3))
@@ -187,7 +187,6 @@ def eroded(mask, rim):
     rim=st.tuples(*[st.integers(0, 3)] * 2),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(deadline=None)
 def test_views_agree_with_plain_numpy(shape, rim, seed):
     generator = np.random.default_rng(seed)
     hu = generator.integers(-1100, 300, shape).astype(np.int16)

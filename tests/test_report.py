@@ -164,7 +164,7 @@ TEXT = st.lists(
 
 
 @given(study=TEXT, flag=TEXT, error=TEXT, source=TEXT, title=TEXT)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_strings_from_files_are_never_markup(study, flag, error, source, title):
     rows = [row(study, 5.0, "CT-1", source=source, flags=flag), row(study, status="failed", error=error)]
     facts = ReportFacts(title, study, error, 1.0, {flag: source}, notes=(error,), missing_sources=(source,))

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from random_volumes import random_masks, seeds
 
 from fastct.kernels import reference
 from fastct.kernels.counts import count_lungs, histogram
@@ -14,10 +15,8 @@ from fastct.kernels.gpu import projections as projections_on_gpu
 from fastct.kernels.maps import Grid, Line, Reading, identity_grid, window_line
 from fastct.kernels.projections import project, slabs_of
 
-law = settings(deadline=None)  # the first call of a kernel compiles it
 sizes = st.sampled_from([1, 2, 3, 5, 7, 13, 37])
 shapes = st.tuples(sizes, sizes, sizes)
-seeds = st.integers(0, 2**32 - 1)
 dtypes = st.sampled_from(["float32", "float16", "uint8", "int16"])
 # The layout and dtype of the source and the dtype of the output: each triple is compiled by itself.
 kinds = st.sampled_from(
@@ -72,7 +71,6 @@ def bits(array):
     return array.view(f"u{array.itemsize}")
 
 
-@law
 @given(shapes, shapes, seeds, kinds)
 def test_gather_is_the_same_to_the_bit(gpu, shape, out_shape, seed, kind):
     layout, source_dtype, dtype = kind
@@ -86,7 +84,6 @@ def test_gather_is_the_same_to_the_bit(gpu, shape, out_shape, seed, kind):
     np.testing.assert_array_equal(bits(found), bits(expected))
 
 
-@law
 @given(st.lists(st.tuples(shapes, shapes), max_size=6), seeds, dtypes)
 def test_a_batch_takes_a_launch_for_each_kind(gpu, several, seed, dtype):
     rng = np.random.default_rng(seed)
@@ -101,7 +98,6 @@ def test_a_batch_takes_a_launch_for_each_kind(gpu, several, seed, dtype):
         np.testing.assert_array_equal(bits(one), bits(other))
 
 
-@law
 @given(st.integers(1, 20000), seeds, dtypes)
 def test_long_rows_are_mapped_in_wide_loads_and_a_rest(gpu, size, seed, dtype):
     volume = random_volume((1, 1, size), seed, "plain", "int16")
@@ -143,13 +139,6 @@ def test_a_batch_takes_no_memory_but_its_table(gpu):
     assert gpu.table_bytes == len(volumes) * on_gpu.JOB.itemsize
 
 
-def random_masks(shape, rng, values):
-    """A random uint8 array that may lie anywhere in memory."""
-    size = int(np.prod(shape))
-    return rng.choice(np.uint8(values), size + 3)[int(rng.integers(4)) :][:size].reshape(shape)
-
-
-@law
 @given(st.lists(shapes, min_size=1, max_size=3), seeds)
 def test_counts_are_the_same(gpu, several, seed):
     rng = np.random.default_rng(seed)
@@ -178,7 +167,6 @@ kinds_to_project = st.sampled_from([("plain", "int16"), ("flipped", "int16"), ("
 small_shapes = st.tuples(*[st.sampled_from([1, 2, 3, 5, 13])] * 3)
 
 
-@law
 @given(
     st.lists(st.tuples(small_shapes, kinds_to_project), max_size=3),
     seeds,

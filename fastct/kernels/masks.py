@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastct.errors import ArrayError
+from fastct.errors import ArrayError, OptionError
 from fastct.kernels import home
 
 Bits = NDArray[np.uint64]
 WORD_BITS = 64
 MAX_REACH = WORD_BITS - 1  # pixels that a shape may reach to each side
 BIN_FLOOR_HU, BIN_HU = -1024, 8  # bins of the histograms of pieces: 128 of 8 HU
+MEAN_REACH = 2  # pixels that the window of a mean may reach to each side: its sums have 16 bits
 MEAN_FLOOR_HU, MEAN_BIN_HU = -1000, 4  # bins of the histograms of window means: 276 of 4 HU
 
 
@@ -281,14 +282,21 @@ def mean_histograms(hu: NDArray[np.int16], mask: Bits, window: tuple[int, int]) 
     The mean is over the mask's pixels within `window` (y, x) pixels to each side, at most 2, in the slice,
     of HU held to -1000 .. 100; bin b starts at -1000 + 4 b HU.
     """
+    _check_mean_window(window)
     counts: NDArray[np.int32] = home("masks", hu, mask).mean_histograms(hu, _plain(mask), window)
     return counts
 
 
 def means_above(hu: NDArray[np.int16], mask: Bits, window: tuple[int, int], levels_hu: NDArray[np.int16]) -> Bits:
     """Bit masks (level, z, y, words) of where that mean exceeds a level; `levels_hu` is (level, y)."""
+    _check_mean_window(window)
     bits: Bits = home("masks", hu, mask).means_above(hu, _plain(mask), window, levels_hu)
     return bits
+
+
+def _check_mean_window(window: tuple[int, int]) -> None:
+    if not 0 <= min(window) <= max(window) <= MEAN_REACH:
+        raise OptionError("window", f"it reaches {window} pixels to each side", f"Give 0 to {MEAN_REACH}")
 
 
 def share_above(part: Bits, whole: Bits, tenths: int, window: tuple[int, int]) -> Bits:
