@@ -12,12 +12,13 @@ from benchmarks.common import WINDOW_HU
 from benchmarks.gpu_timings import Case, Work
 from fastct import device
 from fastct.carrier import Carrier, Wanted, read_boxes
+from fastct.geometry import Shape
 from fastct.gpu.opacity import estimate_batch
 from fastct.gpu_scoring import examine_together
 from fastct.kernels.chunks import ChunkBox, begin_decoding
 from fastct.kernels.counts import count_lungs, histogram
 from fastct.kernels.gather import gather
-from fastct.kernels.maps import IDENTITY, Shape, window_line
+from fastct.kernels.maps import IDENTITY, window_line
 from fastct.kernels.projections import project
 from fastct.nifti import write_nifti
 from fastct.shard_layout import ShardLayout

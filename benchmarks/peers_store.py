@@ -14,10 +14,10 @@ from benchmarks.common import PATCH, Subject, boxes_in, fresh_folder, store_of
 from benchmarks.comparing import Case, Rival, Work, largest_difference
 from benchmarks.zarr_arrays import ZARRS, tensorstore_of, zarr_python_of
 from fastct import shards
+from fastct.geometry import Shape
 
 Voxels = NDArray[Any]
 Box = tuple[slice, ...]
-Triple = tuple[int, int, int]
 
 PATCHES = 32
 STUDIES = 8  # of one data set to convert: hard links of one file
@@ -148,7 +148,7 @@ def patches_case(subject: Subject) -> Case:
 def readers(hu: Voxels, boxes: Sequence[Box]) -> list[Rival]:
     """Those who read boxes of Zarr arrays, in Blosc's lz4; each answers the last box."""
 
-    def tensorstore(chunk_shape: Triple) -> Work:
+    def tensorstore(chunk_shape: Shape) -> Work:
         array = tensorstore_of(hu, chunk_shape)
         return lambda: [array[box].read().result() for box in boxes][-1]
 

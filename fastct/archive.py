@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastct._ext import shard as ext
 from fastct.errors import CodecError
+from fastct.geometry import Shape
 from fastct.shard_layout import (
     BLOSC_OPTIONS,
     CHECKSUM_BYTES,
@@ -18,7 +19,6 @@ from fastct.shard_layout import (
     ZSTD_LEVEL,
     Region,
     ShardLayout,
-    Triple,
     Voxels,
 )
 
@@ -46,7 +46,7 @@ def encode_volume(volume: Voxels, layout: ShardLayout) -> bytes:
 
 
 def decode_region(
-    source: NDArray[np.uint8], index: NDArray[np.uint64], layout: ShardLayout, begin: Triple, out: Voxels
+    source: NDArray[np.uint8], index: NDArray[np.uint64], layout: ShardLayout, begin: Shape, out: Voxels
 ) -> None:
     """Decode a region that is not empty into `out`; missing chunks leave it as it is."""
     shape = (out.shape[0], out.shape[1], out.shape[2])
@@ -63,7 +63,7 @@ def decode_region(
         out[inside] = _expand(body, place, layout)[within]
 
 
-def _expand(body: NDArray[np.uint8], place: Triple, layout: ShardLayout) -> Voxels:
+def _expand(body: NDArray[np.uint8], place: Shape, layout: ShardLayout) -> Voxels:
     try:
         voxels = np.frombuffer(_codec(layout.codec).decode(body), layout.dtype)
     except (RuntimeError, ValueError) as error:
@@ -86,7 +86,7 @@ def _chunks(volume: Voxels, layout: ShardLayout) -> Iterator[bytes]:
         yield body + ext.crc32c(body).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def _overlaps(layout: ShardLayout, begin: Triple, shape: Triple) -> Iterator[tuple[Triple, Region, Region]]:
+def _overlaps(layout: ShardLayout, begin: Shape, shape: Shape) -> Iterator[tuple[Shape, Region, Region]]:
     """For each touched chunk: its place, its part of the region, and that part's place in the chunk."""
     for place in product(*(range(s.start, s.stop) for s in layout.touched(begin, shape))):
         inside, within = [], []

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from fastct import device, shards
 from fastct.errors import CodecError, OptionError, StoreError
+from fastct.geometry import Shape
 from fastct.kernels.chunks import ChunkBox, Decoding, begin_decoding, decode_chunks
-from fastct.kernels.maps import IDENTITY, Line, Shape
+from fastct.kernels.maps import IDENTITY, Line
 from fastct.shard_layout import DAMAGED
 from fastct.shelf import CURE, OpenArray, Shelf
 from fastct.store import IMAGE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastct.errors import OptionError, StoreError
-from fastct.kernels.maps import Shape
+from fastct.geometry import Shape
 from fastct.options import refuse_unknown
 from fastct.patches import Place, Reader
 from fastct.sampling import AUTOMATIC, Plan, SampleOptions

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastct._ext import BytesLike, as_bytes
 from fastct._ext.shard import crc32c
+from fastct.geometry import Shape
 from fastct.kernels.masks import WORD_BITS, pack_label
 from fastct.storage import WORK, Storage
 
@@ -20,7 +21,6 @@ _HEAD = struct.Struct("<8s3I2QQI")  # magic, shape, voxels inside and outside, s
 _CHECKSUM = struct.Struct("<I")
 
 Spots = NDArray[np.uint32]
-Shape = tuple[int, int, int]
 Mark = tuple[int, int]
 
 

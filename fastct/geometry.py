@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastct.errors import ArrayError
 
+Shape = tuple[int, int, int]  # voxels along (z, y, x); also where one of them lies
+Spacing = tuple[float, float, float]  # mm along (z, y, x)
+
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
@@ -30,7 +33,7 @@ class Geometry:
     (8.0, 0.75, 0.75)
     """
 
-    shape: tuple[int, int, int]
+    shape: Shape
     affine: NDArray[np.float64]
 
     def __init__(self, shape: ArrayLike, affine: ArrayLike) -> None:
@@ -50,7 +53,7 @@ class Geometry:
         object.__setattr__(self, "affine", matrix)
 
     @cached_property
-    def spacing_mm(self) -> tuple[float, float, float]:
+    def spacing_mm(self) -> Spacing:
         """Distance between voxel centres along (z, y, x), in millimetres."""
         x, y, z = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
         return float(z), float(y), float(x)
@@ -82,7 +85,7 @@ class Geometry:
         axes, signs = self.anatomical_axes
         return array.transpose(axes)[tuple(slice(None, None, sign) for sign in signs)]
 
-    def upright_spacing_mm(self) -> tuple[float, float, float]:
+    def upright_spacing_mm(self) -> Spacing:
         """Spacing along the axes of `upright`."""
         axes, _ = self.anatomical_axes
         return tuple(self.spacing_mm[axis] for axis in axes)  # type: ignore[return-value]

@@ -11,8 +11,8 @@ from fastct.carrier import Carrier
 from fastct.dataset import Dataset
 from fastct.device import find_gpus
 from fastct.errors import OptionError
+from fastct.geometry import Shape
 from fastct.gpu_loading import GpuReadAhead
-from fastct.kernels.maps import Shape
 from fastct.options import check_device, refuse_unknown
 from fastct.patches import Place
 from fastct.readahead import Arrays, Batch, ReadAhead, Ring

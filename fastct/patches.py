@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from fastct.carrier import Wanted
 from fastct.draws import Draws
 from fastct.errors import StoreError
-from fastct.geometry import Geometry
+from fastct.geometry import Geometry, Shape
 from fastct.kept import kept_bytes
 from fastct.kernels.gather import add_noise, gather
-from fastct.kernels.maps import FRACTION_BITS, Grid, Reading, Shape, affine_on
+from fastct.kernels.maps import FRACTION_BITS, Grid, Reading, affine_on
 from fastct.sampling import PLACE, Box, SampleOptions, draw_box, slice_box
 from fastct.shelf import OpenArray, Shelf, Signs
 from fastct.store import IMAGE

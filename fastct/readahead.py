@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastct.errors import FastctError, WorkerError
-from fastct.kernels.maps import Shape
+from fastct.geometry import Shape
 
 WATCH_S = 0.5  # how often a batch that does not come makes us look whether its readers live
 Arrays = dict[str, NDArray[Any]]

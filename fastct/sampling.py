@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from fastct.draws import Draws
 from fastct.errors import OptionError
 from fastct.foreground import Foreground
-from fastct.kernels.maps import Grid, Shape
+from fastct.geometry import Shape
+from fastct.kernels.maps import Grid
 from fastct.ome import LABELS
 from fastct.steps import UPRIGHT, Frame, Resample, Step, Window
 from fastct.transforms import AIR_HU, Preprocess
@@ -23,7 +24,7 @@ PLACE = 2**32 - 1  # the draw of a patch's place, beyond those of the steps
 ORDER = 2**32 - 1  # the draw of an epoch's order, beyond those of its samples
 AUTOMATIC = "auto"
 
-Spacing = tuple[float | None, float | None, float | None]
+WantedSpacing = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class SampleOptions:
     seed: int = 7
     slices: int = 0
     shape: tuple[int, ...] | None = None
-    spacing_mm: Spacing | None = None
+    spacing_mm: WantedSpacing | None = None
     label: str = AUTOMATIC
     balance: str = ""
     pos: float = 1.0

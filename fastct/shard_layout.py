@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastct.errors import ArrayError, OptionError, StoreError
+from fastct.geometry import Shape
 from fastct.options import CODECS
 
-Triple = tuple[int, int, int]
 Region = tuple[slice, slice, slice]
 Voxels = NDArray[Any]
 
-CHUNK_SHAPE: Triple = (8, 64, 64)
+CHUNK_SHAPE: Shape = (8, 64, 64)
 DTYPES = ("int16", "uint8")
 ENTRY_BYTES, CHECKSUM_BYTES = 16, 4
 MISSING = np.uint64(2**64 - 1)  # offset and length of a chunk that was left out
@@ -33,8 +33,8 @@ _INDEX_CODECS = [_BYTES, _CRC32C]
 class ShardLayout:
     """Shape, chunks, dtype, codec and fill value of an array that is one shard of checksummed chunks."""
 
-    shape: Triple
-    chunk_shape: Triple
+    shape: Shape
+    chunk_shape: Shape
     dtype: str
     codec: str
     fill_value: int
@@ -55,7 +55,7 @@ class ShardLayout:
             raise StoreError("zarr.json of an array", finding, "Read it with zarr, or convert anew") from error
 
     @cached_property
-    def grid(self) -> Triple:
+    def grid(self) -> Shape:
         """Number of chunks along (z, y, x)."""
         z, y, x = (-(-n // c) for n, c in zip(self.shape, self.chunk_shape, strict=True))
         return z, y, x
@@ -70,7 +70,7 @@ class ShardLayout:
         """Bytes of a voxel."""
         return np.dtype(self.dtype).itemsize
 
-    def touched(self, begin: Triple, shape: Triple) -> Region:
+    def touched(self, begin: Shape, shape: Shape) -> Region:
         """Which chunks along (z, y, x) hold the box of that shape that begins at voxel `begin`."""
         spans = zip(begin, shape, self.chunk_shape, strict=True)
         z, y, x = (slice(b // c, -(-(b + n) // c) if n else b // c) for b, n, c in spans)
@@ -180,7 +180,7 @@ def _parse(metadata: Mapping[str, Any]) -> ShardLayout:
     return ShardLayout(shape, chunk_shape, metadata["data_type"], codec, int(metadata["fill_value"]))
 
 
-def _triple(numbers: Sequence[int]) -> Triple:
+def _triple(numbers: Sequence[int]) -> Shape:
     z, y, x = (int(n) for n in numbers)
     if min(z, y, x) < 1:
         raise ValueError(f"lengths {z, y, x}")

@@ -10,6 +10,7 @@ from fastct._ext import BytesLike, as_bytes
 from fastct._ext import shard as ext
 from fastct.archive import decode_region, encode_volume
 from fastct.errors import ArrayError, CodecError
+from fastct.geometry import Shape
 from fastct.kept import kept_bytes
 from fastct.shard_layout import (
     CHECKSUM_BYTES,
@@ -18,7 +19,6 @@ from fastct.shard_layout import (
     MISSING,
     Region,
     ShardLayout,
-    Triple,
     Voxels,
     array_metadata,
 )
@@ -266,7 +266,7 @@ def fetch_chunks(
 
 
 def decode_box(
-    source: NDArray[np.uint8], index: NDArray[np.uint64], layout: ShardLayout, begin: Triple, out: Voxels
+    source: NDArray[np.uint8], index: NDArray[np.uint64], layout: ShardLayout, begin: Shape, out: Voxels
 ) -> None:
     """Decode the box that begins at voxel `begin` into `out` (its shape and dtype, contiguous rows).
 
@@ -311,7 +311,7 @@ def _has_whole_rows(volume: Voxels) -> bool:
     return whole and volume.flags.aligned and volume.dtype.isnative
 
 
-def _box(region: Region | None, layout: ShardLayout) -> tuple[Triple, Triple]:
+def _box(region: Region | None, layout: ShardLayout) -> tuple[Shape, Shape]:
     slices = (slice(None),) * 3 if region is None else region
     if len(slices) != 3 or any(not isinstance(s, slice) or s.step not in (None, 1) for s in slices):
         raise ArrayError("region", f"it is {region!r}", "Give three slices of step 1, for (z, y, x)")
@@ -320,7 +320,7 @@ def _box(region: Region | None, layout: ShardLayout) -> tuple[Triple, Triple]:
     return (z, y, x), (depth, height, width)
 
 
-def _target(out: Voxels | None, shape: Triple, layout: ShardLayout) -> Voxels:
+def _target(out: Voxels | None, shape: Shape, layout: ShardLayout) -> Voxels:
     if out is None:
         return _empty(shape, layout)
     if out.shape != shape or out.dtype != layout.dtype or not out.flags.writeable:
@@ -331,7 +331,7 @@ def _target(out: Voxels | None, shape: Triple, layout: ShardLayout) -> Voxels:
     return out
 
 
-def _empty(shape: Triple, layout: ShardLayout) -> Voxels:
+def _empty(shape: Shape, layout: ShardLayout) -> Voxels:
     """An array that begins a cache line: decoding into one that does not is up to a fifth slower."""
     n_bytes = int(np.prod(shape)) * layout.voxel_bytes
     room = np.empty(n_bytes + CACHE_LINE_BYTES, np.uint8)
@@ -339,7 +339,7 @@ def _empty(shape: Triple, layout: ShardLayout) -> Voxels:
     return room[begin : begin + n_bytes].view(layout.dtype).reshape(shape)
 
 
-def _place(number: int, layout: ShardLayout) -> Triple:
+def _place(number: int, layout: ShardLayout) -> Shape:
     z, y, x = (int(n) for n in np.unravel_index(number, layout.grid))
     return z, y, x
 

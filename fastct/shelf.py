@@ -16,10 +16,10 @@ from fastct._ext import as_bytes
 from fastct._ext.patches import read_patch, turn_patch
 from fastct.errors import CodecError, StoreError
 from fastct.foreground import Foreground, as_file, foreground_key, foreground_of, from_file
-from fastct.geometry import Geometry
+from fastct.geometry import Geometry, Shape
 from fastct.kept import kept_bytes
 from fastct.kernels.maps import Reading
-from fastct.shard_layout import ShardLayout, Triple
+from fastct.shard_layout import ShardLayout
 from fastct.shards import SHARD
 from fastct.storage import ByteRange, Bytes, Storage
 from fastct.store import IMAGE, ROOT, Study, study_folder
@@ -74,7 +74,7 @@ class OpenArray:
         if Study(self._storage, card.study_id).shards.get(array) != card.shards[array]:
             raise StoreError(self.name, "it was replaced since it was first read", "Make the data set anew")
 
-    def read_mapped(self, begin: Triple, backward: Signs, values: tuple[float, ...], out: Voxels) -> None:
+    def read_mapped(self, begin: Shape, backward: Signs, values: tuple[float, ...], out: Voxels) -> None:
         """Read a box whose voxels are mapped on a line, in one call that holds no lock.
 
         The box begins at voxel `begin`, which may lie outside, and runs against the array's axes where
@@ -118,7 +118,7 @@ class OpenArray:
             place = tuple(int(n) for n in np.unravel_index(fault[0], self.layout.grid))
             raise StoreError(self.name, f"chunk {place}: {fault[1]}", CURE)
 
-    def read(self, begin: Triple, out: Voxels) -> None:
+    def read(self, begin: Shape, out: Voxels) -> None:
         """Read a box of the array as it is stored; it must lie inside.
 
         Raises
@@ -132,7 +132,7 @@ class OpenArray:
         except CodecError as error:
             raise self._damaged(error) from error
 
-    def chunks(self, begin: Triple, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+    def chunks(self, begin: Shape, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
         """Bytes that hold the chunks of a box, and the index of their places in them."""
         if self._storage.is_local:
             return self._shard, self._index

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fastct.draws import Draws, Number, Numbers, drawn, ends, plain
 from fastct.errors import OptionError
-from fastct.kernels.maps import IDENTITY, Grid, Line, Shape, Triple, centred_grid, resampled_shape
+from fastct.geometry import Shape, Spacing
+from fastct.kernels.maps import IDENTITY, Grid, Line, centred_grid, resampled_shape
 
 Matrix = NDArray[np.float64]
 UPRIGHT: Matrix = np.eye(3)  # turns nothing
@@ -26,12 +27,12 @@ class Frame:
     """
 
     grid: Grid
-    spacing_mm: Triple
+    spacing_mm: Spacing
     line: Line = IDENTITY
     noise_sigma: float = 0.0
     noise_key: int = 0
 
-    def read_on(self, shape: Shape, matrix: Matrix, start: Any, spacing_mm: Triple | None = None) -> "Frame":
+    def read_on(self, shape: Shape, matrix: Matrix, start: Any, spacing_mm: Spacing | None = None) -> "Frame":
         """This frame, each voxel o of the output now read at `matrix @ o + start` of what was before."""
         before, affine = self.grid.affine[:, :3], np.empty((3, 4))
         np.matmul(before, matrix, out=affine[:, :3])
@@ -223,7 +224,7 @@ class Crop(Step):
         return frame.read_on((z, y, x), UPRIGHT, self.start)
 
     @classmethod
-    def around(cls, mask: NDArray[Any], spacing_mm: Triple, margin_mm: float = 0.0) -> "Crop":
+    def around(cls, mask: NDArray[Any], spacing_mm: Spacing, margin_mm: float = 0.0) -> "Crop":
         """The box of all voxels of a mask that are not 0, with a margin as far as the volume goes.
 
         A lung box is `Crop.around(lungs, geometry.spacing_mm, margin_mm=10)`. It counts voxels of the

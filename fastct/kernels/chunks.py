@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct.errors import ArrayError, CodecError, OptionError
+from fastct.geometry import Shape
 from fastct.kernels import home
 from fastct.kernels.maps import IDENTITY, Line
-from fastct.shard_layout import DAMAGED, ShardLayout, Triple
+from fastct.shard_layout import DAMAGED, ShardLayout
 
 # What chunks of a dtype can become, beside themselves.
 OUTPUT_DTYPES = {"int16": ("float32", "float16", "uint8"), "uint8": ("float32", "float16")}
@@ -32,8 +33,8 @@ class ChunkBox:
 
     layout: ShardLayout
     index: NDArray[np.uint64]
-    begin: Triple
-    shape: Triple
+    begin: Shape
+    shape: Shape
     line: Line = IDENTITY
     name: str = "array"
 
@@ -54,7 +55,7 @@ class Fault(NamedTuple):
     """The first thing found to be wrong in a batch."""
 
     box: int  # its number in the batch
-    chunk: Triple  # along (z, y, x)
+    chunk: Shape  # along (z, y, x)
     finding: str
 
 

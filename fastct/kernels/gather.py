@@ -8,14 +8,12 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastct.device import span
 from fastct.errors import ArrayError, OptionError
-from fastct.geometry import Geometry
+from fastct.geometry import Geometry, Shape, Spacing
 from fastct.kernels import home
 from fastct.kernels.maps import (
     IDENTITY,
     Line,
     Reading,
-    Shape,
-    Triple,
     geometry_on,
     identity_grid,
     resample_grid,
@@ -293,7 +291,7 @@ def _resample_line(window_hu: tuple[float, float] | None, kind: np.dtype[Any], v
     return IDENTITY
 
 
-def _spacing(spacing_mm: ArrayLike, name: str) -> Triple:
+def _spacing(spacing_mm: ArrayLike, name: str) -> Spacing:
     """Three positive numbers, in millimetres."""
     try:
         spacing = np.asarray(spacing_mm, dtype=np.float64)
@@ -305,7 +303,7 @@ def _spacing(spacing_mm: ArrayLike, name: str) -> Triple:
     return z, y, x
 
 
-def _spacings(spacing_mm: ArrayLike, count: int) -> list[Triple]:
+def _spacings(spacing_mm: ArrayLike, count: int) -> list[Spacing]:
     """A spacing for each volume, from one for all or one for each."""
     try:
         one_for_all = np.ndim(spacing_mm) < 2

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastct.errors import OptionError
-from fastct.geometry import Geometry
+from fastct.geometry import Geometry, Shape, Spacing
 
 # Indices are counted in steps of 2^-32 voxel, in whole numbers: adding them is exact, so a CPU, a GPU
 # and any order of the loops read the same place. Over 512 voxels the rounding of a step is 6e-8 voxel.
@@ -23,9 +23,6 @@ FLOAT32_OVERFLOW = 2.0**128 - 2.0**103  # rounds to infinity
 INSIDE_MARGIN = 1 << (FRACTION_BITS - 1)
 ENDLESS_MARGIN = 1 << 62
 OWN_PLACES = np.eye(3, 4, dtype=np.int64) << FRACTION_BITS  # of a grid that reads each voxel at its own index
-
-Triple = tuple[float, float, float]
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +218,7 @@ def window_line(low_hu: float, high_hu: float, dtype: DTypeLike = np.float32) ->
     return line.then(255.0, 0.0) if np.dtype(dtype) == np.uint8 else line
 
 
-def resampled_shape(shape: Sequence[int], spacing_mm: Triple, to_mm: Triple) -> Shape:
+def resampled_shape(shape: Sequence[int], spacing_mm: Spacing, to_mm: Spacing) -> Shape:
     """Voxels along (z, y, x) once the spacing is `to_mm`."""
     z, y, x = (max(1, round(n * spacing / to)) for n, spacing, to in zip(shape, spacing_mm, to_mm, strict=True))
     return z, y, x
@@ -234,7 +231,7 @@ def centred_grid(shape: Sequence[int], resized: Shape, ratio: NDArray[np.float64
 
 
 @lru_cache
-def resample_grid(shape: Shape, spacing_mm: Triple, to_mm: Triple) -> Grid:
+def resample_grid(shape: Shape, spacing_mm: Spacing, to_mm: Spacing) -> Grid:
     """The grid of spacing `to_mm` that shares its physical centre with a volume of `spacing_mm`."""
     ratio = np.array(to_mm, dtype=np.float64) / np.array(spacing_mm, dtype=np.float64)
     return _shared(centred_grid(shape, resampled_shape(shape, spacing_mm, to_mm), ratio))

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct._ext import shard as ext
+from fastct.geometry import Shape
 from fastct.kernels.chunks import ChunkBox, Fault
 from fastct.kernels.cpu.gather import gather
 from fastct.kernels.maps import Reading, identity_grid
-from fastct.shard_layout import MISSING, Triple
+from fastct.shard_layout import MISSING
 
 Bytes = NDArray[np.uint8]
 Voxels = NDArray[Any]
@@ -29,7 +30,7 @@ def decode_chunks(source: Bytes, boxes: Sequence[ChunkBox], outs: Sequence[Voxel
     return lambda: fault
 
 
-def _decode(source: Bytes, box: ChunkBox, begin: Triple, out: Voxels) -> tuple[int, str] | None:
+def _decode(source: Bytes, box: ChunkBox, begin: Shape, out: Voxels) -> tuple[int, str] | None:
     """Decode voxels as they are stored, from `begin` on; the first fault: the chunk's number, and a sentence."""
     layout = box.layout
     touched = box.index[layout.touched(begin, (out.shape[0], out.shape[1], out.shape[2]))]
