@@ -3,10 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from fastct.geometry import Spacing
 from fastct.kernels import masks
 from fastct.kernels.masks import Bits, Pieces
-
-Spacing = tuple[float, float, float]
 
 LUMEN_HU = -900  # tracheal air; lung parenchyma seldom reaches it in pieces of this size
 SPECK = np.array([1, 0], np.int32)  # a cross of 5 pixels: lung is full of noise below LUMEN_HU

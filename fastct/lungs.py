@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 from fastct.airways import find_airways
 from fastct.device import labels_beside, to_host, working_beside
 from fastct.errors import ArrayError
-from fastct.geometry import Geometry
+from fastct.geometry import Geometry, Spacing
 from fastct.kernels import dtype_and_shape, lie_on_gpu, masks, side_by_side
 from fastct.kernels.masks import Bits, Pieces
 from fastct.pleura import draw_in_lesions, fill_vessels
 from fastct.sides import cut_apart, find_midline, walk_sides
-
-Spacing = tuple[float, float, float]
 
 BODY_HU = -400  # half-way between lung and soft tissue: the skin, and the inner wall of the chest
 EDGE_HU = -190  # experts draw the lung's border here, well into partial volume (measured on LCTSC contours)

@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 
 from fastct.device import labels_beside, working_beside
 from fastct.errors import ArrayError
-from fastct.geometry import Geometry
+from fastct.geometry import Geometry, Spacing
 from fastct.kernels import dtype_and_shape, lie_on_gpu, masks, side_by_side
 from fastct.kernels.masks import Bits
 from fastct.sides import outside_ellipse
-
-Spacing = tuple[float, float, float]
 
 RIM_MM = 1.5  # pleural partial volume, not looked at, refilled from inside at the end
 DEEP_MM = 6.0  # what stays nearer to the border than that, in lungs that are hardly sick, is the border itself

@@ -5,12 +5,12 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fastct.geometry import Spacing
 from fastct.kernels import masks
 from fastct.kernels.masks import Bits, Pieces
 from fastct.sides import beside, outside_ellipse
 from fastct.wall import raised_hull
 
-Spacing = tuple[float, float, float]
 Lungs = tuple[Bits, Bits]  # right, left
 
 BRIDGE_CORE_MM = 5.0  # half thickness that tells a lesion from a vessel

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from fastct.geometry import Spacing
 from fastct.kernels import masks
 from fastct.kernels.masks import Bits, Pieces
 
-Spacing = tuple[float, float, float]
 Neighbours = dict[int, list[tuple[int, int]]]  # a piece's neighbours, each with the pixels they share
 
 PROFILE_MM = 15.0  # smoothing of the column profile of air

@@ -3,10 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from fastct.geometry import Spacing
 from fastct.kernels import masks
 from fastct.kernels.masks import Bits
-
-Spacing = tuple[float, float, float]
 
 DIRECTIONS = 32  # a polygon of so many sides leaves a chest's outline by no more than 1 mm
 UNITS_PER_MM = 1024  # heights are whole numbers, so that every machine draws the same outline

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from fastct import airways
-from fastct.gpu.studies import PAIRS_OF_A_SLICE, Spacing, Studies
+from fastct.geometry import Spacing
+from fastct.gpu.studies import PAIRS_OF_A_SLICE, Studies
 from fastct.kernels.gpu import bitrows
 from fastct.kernels.gpu.pieces import Pairs, PiecesOfStack
 from fastct.kernels.gpu.stacks import THREADS, Stack

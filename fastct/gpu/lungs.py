@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct import device, lungs
-from fastct.geometry import Geometry
+from fastct.geometry import Geometry, Spacing
 from fastct.gpu.airways import find_airways
 from fastct.gpu.pleura import draw_in_lesions, fill_vessels
 from fastct.gpu.sides import cut_apart, find_centres, find_midlines, walk_sides
-from fastct.gpu.studies import Spacing, Studies, gather_studies, in_batches
+from fastct.gpu.studies import Studies, gather_studies, in_batches
 from fastct.kernels import masks
 from fastct.kernels.gpu import bitrows
 from fastct.kernels.gpu.pieces import fill_holes

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct import device, opacity
-from fastct.geometry import Geometry
+from fastct.geometry import Geometry, Spacing
 from fastct.gpu.pleura import choose_sizes
 from fastct.gpu.sides import find_centres_of_mass, outside_ellipse
-from fastct.gpu.studies import Spacing, Studies, gather_studies, in_batches
+from fastct.gpu.studies import Studies, gather_studies, in_batches
 from fastct.kernels.gpu import bitrows
 from fastct.kernels.gpu.stacks import THREADS
 from fastct.kernels.masks import MAX_REACH

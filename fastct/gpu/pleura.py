@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct import device, pleura, wall
+from fastct.geometry import Spacing
 from fastct.gpu.sides import find_centres, outside, outside_ellipse, right_of
-from fastct.gpu.studies import Spacing, Studies
+from fastct.gpu.studies import Studies
 from fastct.kernels.gpu import bitrows
 from fastct.kernels.gpu.pieces import PiecesOfStack, fill_holes
 from fastct.kernels.gpu.stacks import THREADS, WORD_BITS, Stack

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct import sides
-from fastct.gpu.studies import Spacing, Studies
+from fastct.geometry import Spacing
+from fastct.gpu.studies import Studies
 from fastct.kernels.gpu import bitrows
 from fastct.kernels.gpu.pieces import PiecesOfStack
 from fastct.kernels.gpu.stacks import THREADS

@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct import device
-from fastct.geometry import Geometry
+from fastct.geometry import Geometry, Spacing
 from fastct.kernels import masks
 from fastct.kernels.gpu.pieces import Pairs, PiecesOfStack
 from fastct.kernels.gpu.stacks import Stack
-
-Spacing = tuple[float, float, float]
 
 # Nobody on the host knows how many pieces and pairs there are, so their tables have a fixed size. In real CT a slice
 # has at most 241 pieces (of noise darker than air in the trachea), and 18 pairs; a study that needs more is marked.
