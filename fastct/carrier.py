@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -233,13 +233,12 @@ def pack_chunks(
 def _packed(room: Bytes, source: tuple[Bytes, ChunkBox], runs: Sequence[tuple[int, int]], at: int) -> ChunkBox:
     """Copy the chunks of a box to a room, from a place on; the box with its places there."""
     chunks, box = source
-    offsets, moved = box.index[..., 0], box.index.copy()
+    places = []
     for first, last in runs:
         room[at : at + last - first] = chunks[first:last]
-        inside = (offsets >= first) & (offsets < last)
-        moved[inside, 0] = offsets[inside] - np.uint64(first) + np.uint64(at)
+        places.append(at)
         at += _aligned(last - first)
-    return ChunkBox(box.layout, moved, box.begin, box.shape, box.line, box.name)
+    return replace(box, index=shards.moved_index(box.index, runs, places))
 
 
 def _ranges(source: Bytes, box: ChunkBox) -> list[tuple[int, int]]:

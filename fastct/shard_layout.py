@@ -76,6 +76,12 @@ class ShardLayout:
         z, y, x = (slice(b // c, -(-(b + n) // c) if n else b // c) for b, n, c in spans)
         return z, y, x
 
+    def fill_missing(self, index: NDArray[np.uint64], begin: Shape, out: Voxels) -> None:
+        """Before a box is decoded: fill all of it, if it touches a chunk that was left out."""
+        touched = index[self.touched(begin, (out.shape[0], out.shape[1], out.shape[2]))]
+        if (touched == MISSING).all(axis=-1).any():
+            out.fill(self.fill_value)
+
 
 def array_metadata(
     shape: Sequence[int],

@@ -1,6 +1,7 @@
 """The bytes of one-shard Zarr v3 arrays: written, read by region, checked, and read by byte ranges."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ __all__ = [
     "chunk_ranges",
     "decode_box",
     "fetch_chunks",
+    "moved_index",
     "read_index",
     "read_ranges",
     "read_shard",
@@ -262,7 +264,7 @@ def fetch_chunks(
             finding = f"{piece.size} bytes came for {last - first}"
             raise CodecError(f"bytes {first} to {last}", finding, "Check the object's size and the network")
     joined = pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.uint8), *pieces])
-    return joined, _moved(index, ranges)
+    return joined, moved_index(index, ranges, accumulate((piece.size for piece in pieces), initial=0))
 
 
 def decode_box(
@@ -279,9 +281,7 @@ def decode_box(
     """
     if out.size == 0:
         return
-    touched = index[layout.touched(begin, (out.shape[0], out.shape[1], out.shape[2]))]
-    if (touched == MISSING).all(axis=-1).any():
-        out.fill(layout.fill_value)
+    layout.fill_missing(index, begin, out)
     if layout.codec != "ctpack":
         decode_region(source, index, layout, begin, out)
         return
@@ -290,15 +290,12 @@ def decode_box(
         raise CodecError(f"chunk {_place(fault[0], layout)}", fault[1], DAMAGED)
 
 
-def _moved(index: NDArray[np.uint64], ranges: list[ByteRange]) -> NDArray[np.uint64]:
-    """The index of the ranges laid end to end; entries outside of them point nowhere."""
-    moved = index.copy()
-    offsets = index[..., 0]
-    at = 0
-    for first, last in ranges:
+def moved_index(index: NDArray[np.uint64], ranges: Sequence[ByteRange], places: Iterable[int]) -> NDArray[np.uint64]:
+    """The index of ranges of bytes that were laid elsewhere, each at its place; of other chunks it says nothing."""
+    moved, offsets = index.copy(), index[..., 0]
+    for (first, last), place in zip(ranges, places, strict=False):
         inside = (offsets >= first) & (offsets < last)
-        moved[inside, 0] = offsets[inside] - np.uint64(first) + np.uint64(at)
-        at += last - first
+        moved[inside, 0] = offsets[inside] - np.uint64(first) + np.uint64(place)
     return moved
 
 

@@ -5,7 +5,6 @@ import dataclasses
 import gzip
 import json
 import zipfile
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from small_chests import tree
 
 from fastct.errors import DataSetError, OptionError
 from fastct.phantom import draw_study, files, iter_phantoms, painting, write_phantoms
@@ -33,10 +33,6 @@ def severity(percent: float) -> str:
     if percent == 0:
         return "CT-0"
     return "CT-1" if percent <= 25 else "CT-2" if percent <= 50 else "CT-3" if percent < 75 else "CT-4"
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -187,13 +183,13 @@ def test_truth_table_counts_the_masks(small_set):
 def test_same_seed_same_bytes_with_any_number_of_workers(small_set, tmp_path):
     folder, rows = small_set
     assert write_phantoms(tmp_path / "b", studies=7, seed=11, shape=TINY, workers=3) == rows
-    assert contents(tmp_path / "b") == contents(folder)
+    assert tree(tmp_path / "b") == tree(folder)
 
 
 def test_another_seed_gives_other_patients(small_set, tmp_path):
     folder, _ = small_set
     write_phantoms(tmp_path, studies=7, seed=12, shape=TINY)
-    first, second = contents(folder), contents(tmp_path)
+    first, second = tree(folder), tree(tmp_path)
     for name in first.keys() - {"dataset_registry.xlsx"}:
         assert first[name] != second[name]
 
@@ -214,14 +210,14 @@ def test_goes_on_after_an_interruption_to_the_same_bytes(small_set, tmp_path, mo
     )
     write_phantoms(tmp_path, studies=7, seed=11, shape=TINY)
     assert drawn == list(range(len(done), 7))
-    assert contents(tmp_path) == contents(folder)
+    assert tree(tmp_path) == tree(folder)
 
 
 def test_refuses_foreign_folders_and_keeps_foreign_files(small_set, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(DataSetError, match="no phantom set"):
         write_phantoms(tmp_path, studies=1, shape=TINY)
-    assert contents(tmp_path) == {"thesis.txt": b"years of work"}
+    assert tree(tmp_path) == {"thesis.txt": b"years of work"}
     real = tmp_path / "studies" / "CT-1" / "study_0900.nii.gz"
     real.parent.mkdir(parents=True)
     real.write_bytes(b"a real scan")
@@ -231,7 +227,7 @@ def test_refuses_foreign_folders_and_keeps_foreign_files(small_set, tmp_path):
     with pytest.raises(DataSetError, match="another phantom set"):
         write_phantoms(tmp_path, studies=1, seed=1, shape=TINY)
     write_phantoms(tmp_path, studies=1, seed=1, shape=TINY, overwrite=True)
-    found = contents(tmp_path)
+    found = tree(tmp_path)
     assert found["thesis.txt"] == b"years of work"
     assert [name for name in found if name.startswith("studies")] == ["studies/CT-1/study_0001.nii.gz"]
     (tmp_path / "file").write_text("")

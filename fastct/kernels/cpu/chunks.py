@@ -11,7 +11,6 @@ from fastct.geometry import Shape
 from fastct.kernels.chunks import ChunkBox, Fault
 from fastct.kernels.cpu.gather import gather
 from fastct.kernels.maps import Reading, identity_grid
-from fastct.shard_layout import MISSING
 
 Bytes = NDArray[np.uint8]
 Voxels = NDArray[Any]
@@ -32,11 +31,8 @@ def decode_chunks(source: Bytes, boxes: Sequence[ChunkBox], outs: Sequence[Voxel
 
 def _decode(source: Bytes, box: ChunkBox, begin: Shape, out: Voxels) -> tuple[int, str] | None:
     """Decode voxels as they are stored, from `begin` on; the first fault: the chunk's number, and a sentence."""
-    layout = box.layout
-    touched = box.index[layout.touched(begin, (out.shape[0], out.shape[1], out.shape[2]))]
-    if (touched == MISSING).all(axis=-1).any():
-        out.fill(layout.fill_value)
-    return ext.decode_region(source, box.index, layout.chunk_shape, begin, out)
+    box.layout.fill_missing(box.index, begin, out)
+    return ext.decode_region(source, box.index, box.layout.chunk_shape, begin, out)
 
 
 def _decode_on_line(source: Bytes, box: ChunkBox, out: Voxels) -> tuple[int, str] | None:
