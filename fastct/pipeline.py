@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from socket import gethostname
 from threading import Timer
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 from fastct.batches import Task
 from fastct.conversion import ConvertTask, convert_study, is_converted
 from fastct.device import find_gpus
-from fastct.errors import FastctError, OptionError, StoreError
+from fastct.errors import FastctError, OptionError, StoreError, WorkerError
 from fastct.mosmed import Listing, find_studies
 from fastct.options import ConvertOptions, RunOptions, choose, refuse_unknown
 from fastct.publish import convert_settings, create_store
@@ -27,7 +27,7 @@ from fastct.records import (
     write_listing,
     write_record,
 )
-from fastct.schedule import Crew
+from fastct.schedule import RESUME, Crew
 from fastct.scoring import ScoreTask, is_scored, score_study
 from fastct.storage import WORK, Claim, Storage, as_place, open_storage
 from fastct.store import MANIFEST, STUDIES, read_manifest
@@ -205,7 +205,9 @@ class Job:
             for outcome in self._settled(crew, todo):
                 into = skipped if outcome.by_another else failed if outcome.record.status == "failed" else done
                 into.append(outcome.record.study_id)
-        with _wait_for(self.storage, TABLE):  # so that whoever writes it last has read the records of all
+        with _wait_for(
+            self.storage, TABLE, self.run.study_limit_s
+        ):  # so that whoever writes it last has read the records of all
             write_tables(self.storage, read_records(self.storage))
         self.storage.sweep()  # once more: workers of a run that was killed may have outlived it for a while
         return Summary(self.stage.name, _sorted(done), _sorted(failed), _sorted(skipped), listing=listing)
@@ -219,37 +221,48 @@ class Job:
         return [task for task in tasks if task.study_id not in done]
 
     def _settled(self, crew: Crew, todo: Sequence[Task]) -> Iterator["Settled"]:
-        """The outcome of every study; those that another run works on come last, when it is through with them."""
-        number, left = 0, list(todo)
+        """The outcome of every study, told as it comes."""
+        for number, (task, outcome) in enumerate(self._outcomes(crew, todo), 1):
+            self.on_event(_event(self.stage.name, outcome.record, task.size_bytes, number, len(todo)))
+            yield outcome
+
+    def _outcomes(self, crew: Crew, todo: Sequence[Task]) -> Iterator[tuple[Task, "Settled"]]:
+        """Every task with its outcome; those that another run works on come last, when it is through with them."""
+        left = list(todo)
         while left:
             busy: list[Task] = []
             for task, outcome in self._round(crew, left):
                 if outcome is None:
                     busy.append(task)
-                    continue
-                number += 1
-                self.on_event(_event(self.stage.name, outcome.record, task.size_bytes, number, len(todo)))
-                yield outcome
-            left = busy and self._wait_for_one(busy)
+                else:
+                    yield task, outcome
+            left = busy
+            if busy and not self._one_is_free(busy):
+                finding = f"another run, or a worker that hangs, has had it for {self.run.study_limit_s:g} s"
+                for task in busy:
+                    yield task, self._failed(task, WorkerError(task.study_id, finding, f"End that one. {RESUME}"))
+                return
 
     def _round(self, crew: Crew, tasks: Sequence[Task]) -> Iterator[tuple[Task, "Settled | None"]]:
         work = partial(settle, self.stage, self.run.skip_finished, self.run.study_limit_s)
         for task, outcome in crew.work_through(work, tasks):
-            if isinstance(outcome, FastctError):
-                record = _failure(self.storage, self.stage.name, task, str(outcome))
-                write_record(self.storage, record)
-                yield task, Settled(record)
-            else:
-                yield task, outcome
+            yield task, self._failed(task, outcome) if isinstance(outcome, FastctError) else outcome
 
-    def _wait_for_one(self, busy: list[Task]) -> list[Task]:
-        """The same tasks, once one of them is free."""
-        while True:
+    def _failed(self, task: Task, error: FastctError) -> "Settled":
+        record = _failure(self.storage, self.stage.name, task, str(error))
+        write_record(self.storage, record)
+        return Settled(record)
+
+    def _one_is_free(self, busy: Sequence[Task]) -> bool:
+        """Wait until nobody works on one of the studies any more; not for longer than a study may take."""
+        deadline = monotonic() + self.run.study_limit_s
+        while monotonic() < deadline:
             sleep(POLL_S)
             for task in busy:
                 if claim := self.storage.claim(_claim_name(task.study_id)):
                     claim.release()
-                    return busy
+                    return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -307,9 +320,13 @@ def _lapsing(claim: Claim, limit_s: float) -> Iterator[None]:
 
 
 @contextmanager
-def _wait_for(storage: Storage, name: str) -> Iterator[None]:
-    """Have a claim, however long it takes to get it."""
+def _wait_for(storage: Storage, name: str, limit_s: float) -> Iterator[None]:
+    """Have a claim, once another run gives it back."""
+    deadline = monotonic() + limit_s
     while (claim := storage.claim(name)) is None:
+        if monotonic() > deadline:
+            finding = f"another run that hangs has had it for {limit_s:g} s"
+            raise StoreError(storage.location(name), finding, f"End that run. {RESUME}")
         sleep(POLL_S)
     with claim:
         yield

@@ -221,6 +221,20 @@ def test_a_study_whose_owner_fails_is_done_by_the_one_who_waited(place, monkeypa
     assert len(seen) == 1
 
 
+def test_a_study_that_another_never_gives_back_fails_and_the_others_are_done(place):
+    """As where its worker was stopped, and neither works nor dies."""
+    _, store = place
+    with store.claim("studies/study_0002"):
+        summary = convert(place, study_limit_s=2)
+    assert summary.failed == ("study_0002",)
+    assert summary.done == tuple(name for name in IDS if name != "study_0002")
+    assert "has had it for 2 s" in fastct.open(store.place.url).table[1]["error"]
+    assert convert(place).done == ("study_0002",)
+    with store.claim("studies.csv"), pytest.raises(StoreError, match="has had it for 2 s"):
+        score(place, study_limit_s=2)
+    assert score(place).failed == ()
+
+
 def test_a_study_is_read_as_it_was_or_as_it_is_while_it_is_replaced(tmp_path):
     """A reader beside a writer that replaces a study again and again: the old voxels, the new ones, or an error."""
     source, store = tmp_path / "source", tmp_path / "store"
