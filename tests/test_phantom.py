@@ -2,9 +2,11 @@
 
 import csv
 import dataclasses
+import errno
 import gzip
 import json
 import zipfile
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -211,6 +213,23 @@ def test_goes_on_after_an_interruption_to_the_same_bytes(small_set, tmp_path, mo
     write_phantoms(tmp_path, studies=7, seed=11, shape=TINY)
     assert drawn == list(range(len(done), 7))
     assert tree(tmp_path) == tree(folder)
+
+
+def test_a_full_disk_is_an_error_with_a_cure_and_is_gone_on_after(small_set, tmp_path, monkeypatch):
+    write, written = Path.write_bytes, []
+
+    def write_until_full(path, content):
+        written.append(path)
+        if len(written) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write_until_full)
+    with pytest.raises(DataSetError, match=r"No space left on device.*goes on from there"):
+        write_phantoms(tmp_path, studies=7, seed=11, shape=TINY)
+    assert [path for path in tmp_path.rglob("*.part") if path.name != files.PARTIAL] == []
+    write_phantoms(tmp_path, studies=7, seed=11, shape=TINY)
+    assert tree(tmp_path) == tree(small_set[0])
 
 
 def test_refuses_foreign_folders_and_keeps_foreign_files(small_set, tmp_path):

@@ -111,7 +111,8 @@ def write_phantoms(
     ------
     DataSetError
         If the folder holds anything but this very set, unless `overwrite`, which replaces files of the
-        same names and removes studies and masks of another phantom set, but never foreign files.
+        same names and removes studies and masks of another phantom set, but never foreign files; or if it
+        cannot be written.
     OptionError
         If a number or the shape is out of range.
 
@@ -143,7 +144,8 @@ def iter_phantoms(
         raise OptionError("workers", f"it is {workers}", f"Give 1 to {MOST_WORKERS}")
     categories = class_mix(studies)
     _check(0, seed, categories[0], shape)
-    done = files.prepare(Path(folder), files.readme(studies, seed, shape), overwrite)
+    with files.told(Path(folder)):
+        done = files.prepare(Path(folder), files.readme(studies, seed, shape), overwrite)
 
     def make(index: int) -> TruthRow:
         row = done.get(files.stem(index))
@@ -161,14 +163,15 @@ def iter_phantoms(
 def _written(root: Path, make: Callable[[int], TruthRow], masked: list[bool], workers: int) -> Iterator[TruthRow]:
     rows: list[TruthRow] = []
     pool = ThreadPoolExecutor(workers)
-    try:
-        for row in pool.map(make, range(len(masked))):
-            rows.append(row)
-            files.note(root, row, first=len(rows) == 1)
-            yield row
-    finally:
-        pool.shutdown(cancel_futures=True)
-    files.finish(root, rows, masked)
+    with files.told(root):
+        try:
+            for row in pool.map(make, range(len(masked))):
+                rows.append(row)
+                files.note(root, row, first=len(rows) == 1)
+                yield row
+        finally:
+            pool.shutdown(cancel_futures=True)
+        files.finish(root, rows, masked)
 
 
 def class_mix(studies: int) -> list[str]:

@@ -5,6 +5,8 @@ import dataclasses
 import io
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -92,8 +94,23 @@ def _publish(path: Path, content: bytes) -> None:
     """Write a file beside its place, then move it there: it is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+@contextmanager
+def told(root: Path) -> Iterator[None]:
+    """Say what the disk said as an error that names the folder and a cure."""
+    try:
+        yield
+    except OSError as error:
+        cure = "Make room or give rights, then run the same command: it goes on from there"
+        raise DataSetError(error.filename or root, f"it cannot be written ({error.strerror or error})", cure) from error
 
 
 def prepare(root: Path, readme: bytes, overwrite: bool) -> dict[str, TruthRow]:
