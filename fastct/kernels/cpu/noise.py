@@ -39,7 +39,7 @@ LOG_TERMS = tuple(
 LN_2_HIGH, LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # their sum is ln 2
 ROOT_HALF_BITS = np.uint32(0x3F3504F3)
 FRACTION_MASK = np.uint32(0x007FFFFF)
-EXPONENT_BITS = np.uint32(23)
+FRACTION_BITS = np.int32(23)  # of a float32
 
 HALF, TO_UNIT = np.float32(0.5), np.float32(2.0**-32)
 SIGN_BIT = np.uint32(31)
@@ -77,7 +77,7 @@ def _log(value):
     bits = np.uint32(np.float32(value).view(np.uint32))
     # Moving by sqrt(1/2) puts the fraction in [sqrt(1/2), sqrt(2)).
     moved = np.uint32(bits - ROOT_HALF_BITS)
-    power = np.float32(np.int32(moved) >> np.int32(23))
+    power = np.float32(np.int32(moved) >> FRACTION_BITS)
     fraction = np.uint32(np.uint32(moved & FRACTION_MASK) + ROOT_HALF_BITS)
     x = np.float32(fraction.view(np.float32)) - ONE
     square = x * x

@@ -6,7 +6,7 @@ typedef uint64 word;
 const int WORD_BITS = 64;
 const int THREADS = 256;
 
-// A volume of voxels at any strides; kernels/gpu/masks.py writes the same fields in the same order.
+// A volume of voxels at any strides; kernels/gpu/stacks.py writes the same fields in the same order.
 struct Volume {
   const void* voxels;
   int64 strides[3];   // in voxels
@@ -14,9 +14,9 @@ struct Volume {
   int first_slice;    // where the volume's slices begin among those of the masks
   int shape[3];
 };
-static_assert(sizeof(Volume) == 56, "kernels/gpu/masks.py counts on this");
+static_assert(sizeof(Volume) == 56, "kernels/gpu/stacks.py counts on this");
 
-// Masks hold fewer than 2^26 words in all (512 MiB), so that an int numbers all of them, and their 32 slots each.
+// Masks hold at most 2^26 words in all (512 MiB), so that an int numbers all of them, and their 32 slots each.
 __device__ __forceinline__ int thread_index() { return blockIdx.x * blockDim.x + threadIdx.x; }
 
 __device__ __forceinline__ int lowest_bit(word bits) { return __ffsll((int64)bits) - 1; }

@@ -124,7 +124,9 @@ __device__ __forceinline__ word span_bits(int from, int to, int w) {
 }
 
 // Bits of word w on the way from a column of one row to that of the next.
-__device__ __forceinline__ word step_bits(int from, int to, int w) { return span_bits(min(from, to), max(from, to), w); }
+__device__ __forceinline__ word step_bits(int from, int to, int w) {
+  return span_bits(min(from, to), max(from, to), w);
+}
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     hull_draw(const Span* __restrict__ spans, const int* __restrict__ ends, const word* __restrict__ right, int rows,

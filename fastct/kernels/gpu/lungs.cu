@@ -4,8 +4,6 @@
 #include "stack.h"
 #include "pieces.h"
 
-const int BINS = 128, BIN_FLOOR_HU = -1024, BIN_HU = 8;
-
 // The largest piece of each slice, the last one of equals; a thread a slice.
 extern "C" __global__ void __launch_bounds__(THREADS)
     choose_largest(const Stack* __restrict__ stack, const Pieces* __restrict__ pieces,

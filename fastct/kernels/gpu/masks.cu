@@ -80,7 +80,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // Bits of where labels are `label`, or, for 0, anything but 0; pixels that pad a row are never set.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pack_label(const Volume* __restrict__ table, int count, int label, int rows, int words, unsigned char* __restrict__ out) {
+    pack_label(const Volume* __restrict__ table, int count, int label, int rows, int words,
+               unsigned char* __restrict__ out) {
   const Volume& own = row_of(table, count);
   const Place place = place_in<unsigned char>(own, rows, words);
   if (place.pixels < 0) {

@@ -5,7 +5,7 @@
 #include "pieces.h"
 
 const int64 FAR_AWAY = 0x7fffffff;
-const int BINS = 128, BIN_FLOOR_HU = -1024, BIN_SHIFT = 3, BORDER = 2;  // histograms(), as in src_ext/pieces.h
+const int BORDER = 2;  // pixels at both ends of a run that a histogram leaves out
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     pieces_start(const word* __restrict__ mask, int words, int n, int* __restrict__ labels) {

@@ -5,9 +5,9 @@
 #include "pieces.h"
 #include "pairs.h"
 
-// How a midline is found; fastct/gpu/sides.py writes the same fields in the same order.
 const double UNREACHED = 1e300;  // a cost beyond all
 
+// How a midline is found; fastct/gpu/sides.py writes the same fields in the same order.
 struct MidlineTerms {
   double x_mm, width, centre_weight, valley_mm, farthest_mm;
 };
