@@ -41,6 +41,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone, and needs no more of it
         code = EXIT_FAULTS
+    except OSError as error:
+        click.echo(
+            f"Error: {error.filename or 'this machine'}: {error.strerror or error}. Check path and rights.", err=True
+        )
+        code = EXIT_FAULTS
     sys.exit(code)
 
 
@@ -63,13 +68,17 @@ def storage_option(command: Command) -> Command:
     return click.option("--storage-options", callback=_json_object, default="{}", metavar="JSON", help=text)(command)
 
 
+POOL_HELP = "What workers are: threads start at once, and die together."
+DEVICE_HELP = "Where studies are scored: auto (GPUs if there are any), cpu, cuda (all GPUs) or cuda:N."
+
+
 def run_options(command: Command) -> Command:
     """The options that RunOptions holds."""
     for option in reversed(
         (
             click.option("-j", "--workers", type=click.IntRange(0), default=0, help="How many; 0: one a core."),
-            click.option("--pool", type=click.Choice(POOLS), default=POOLS[0], help="Threads die together."),
-            click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
+            click.option("--pool", type=click.Choice(POOLS), default=POOLS[0], show_default=True, help=POOL_HELP),
+            click.option("--device", default="auto", show_default=True, help=DEVICE_HELP),
             click.option("--scheduler", default="", metavar="ADDRESS", help="A running Dask scheduler."),
             _seconds("worker_wait_s", "--worker-wait", "How long that cluster may be without workers."),
             _seconds("study_limit_s", "--study-limit", "A study that takes longer fails."),
@@ -106,7 +115,8 @@ limit_option = click.option(
     show_default=True,
     help="Memory that a file may take, inflated and as int16: what promises more is refused.",
 )
-codec_option = click.option("--codec", type=click.Choice(CODECS), default=CODECS[0], help="How chunks are coded.")
+CODEC_HELP = "How chunks are coded: ctpack decodes fastest; Zarr readers without fastct open the others."
+codec_option = click.option("--codec", type=click.Choice(CODECS), default=CODECS[0], show_default=True, help=CODEC_HELP)
 
 
 @cli.command()
@@ -116,7 +126,11 @@ codec_option = click.option("--codec", type=click.Choice(CODECS), default=CODECS
 @limit_option
 @run_options
 def run(src: str, store: str, **options: Any) -> None:
-    """The main job: convert, lung masks, lesion percentages, severity, report."""
+    """The main job: convert, lung masks, lesion percentages, severity, report.
+
+    SRC is a MosMedData root, any folder of .nii.gz or .nii volumes (lesion masks in masks/, or beside them as
+    NAME_mask.nii.gz), or one file. STORE is a new folder, or a store from before. Both may be URLs.
+    """
     reporter = _reporter(options)
     _run(src, store, reporter, options)
     _leave(reporter)
@@ -147,7 +161,10 @@ def _run(src: str, store: str, reporter: Reporter, options: dict[str, Any]) -> N
 @limit_option
 @run_options
 def convert(src: str, store: str, **options: Any) -> None:
-    """Convert .nii.gz volumes to a Zarr store, without loss."""
+    """Convert .nii.gz volumes to a Zarr store, without loss.
+
+    SRC and STORE are as for `fastct run`.
+    """
     from fastct import pipeline
     from fastct.schedule import Crew
 
@@ -209,10 +226,11 @@ def verify(store: str, **options: Any) -> None:
 @quiet_options
 def info(path: str, **options: Any) -> None:
     """Say what a store, a data set or one .nii.gz holds."""
-    from fastct.describe import describe
+    from fastct.describe import as_lines, describe
 
     reporter = _reporter(options)
-    reporter.facts(describe(path, options["storage_options"]))
+    facts = describe(path, options["storage_options"])
+    reporter.facts(facts, as_lines(facts))
 
 
 @cli.command()
@@ -245,7 +263,8 @@ def compare(store: str, first: str, second: str, **options: Any) -> None:
 
     reporter = _reporter(options)
     pair = (store, first, second, options["storage_options"])
-    reporter.facts(comparison.compare(*pair).facts())
+    found = comparison.compare(*pair)
+    reporter.facts(found.facts(), found.lines())
     reporter.wrote("compare", comparison.write_comparison(*pair))
 
 

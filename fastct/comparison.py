@@ -63,7 +63,14 @@ class Comparison:
     grew: bool | None
     notes: tuple[str, ...]
 
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, Any]:
+        """Everything, as values that JSON holds."""
+        figures = {name: [change.before, change.after] for name, change in self.figures.items()}
+        severity = [name or None for name in self.severity]
+        told = {"severity": severity, "grew": self.grew, "notes": list(self.notes)}
+        return {"from": self.first, "to": self.second, **figures, **told}
+
+    def lines(self) -> dict[str, str]:
         """Everything, as lines for a person."""
         said = {"from": self.first, "to": self.second}
         said |= {name: _line(name, change) for name, change in self.figures.items()}

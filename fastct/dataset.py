@@ -2,6 +2,7 @@
 
 import csv
 import io
+import operator
 import os
 from collections.abc import Iterator
 from importlib import import_module
@@ -86,7 +87,7 @@ class Dataset:
 
     def __getitem__(self, index: int | tuple[int, int]) -> Sample:
         epoch, number = index if isinstance(index, tuple) else (self.epoch, index)
-        return self.sample(int(epoch), int(number))
+        return self.sample(operator.index(epoch), operator.index(number))
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
@@ -154,15 +155,14 @@ class Dataset:
         studies = tuple(sorted(set(self.store if wanted is None else wanted)))
         missing = set(studies).difference(self.store)
         if missing:
-            finding = f"it holds no study {', '.join(sorted(missing)[:3])}"
-            raise StoreError(self.store.storage, finding, "`fastct info` lists what it holds")
+            raise self.store.lacks(", ".join(sorted(missing)[:3]))
         if not studies:
             raise StoreError(self.store.storage, "it holds no studies", "Run `fastct convert`")
         return studies
 
     def _label(self, studies: tuple[str, ...], rows: dict[str, dict[str, str]]) -> str:
         if self.options.label != AUTOMATIC:
-            return self.options.label
+            return self.options.label or ""
         return LABEL if all(rows.get(study, {}).get("lesion_source") for study in studies) else ""
 
     def _shapes(self, studies: tuple[str, ...], rows: dict[str, dict[str, str]]) -> list[Shape]:

@@ -18,7 +18,7 @@ MB = 1e6
 
 
 def describe(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Facts about what lies at a path.
+    """Facts about what lies at a path, as values that JSON holds; `as_lines` puts them into words.
 
     Parameters
     ----------
@@ -38,50 +38,75 @@ def describe(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | 
     return _describe_data_set(place)
 
 
+def as_lines(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The same facts as a person reads them.
+
+    >>> as_lines({"flags": {"lung_cut": 2, "hu_floor": 1}, "size_bytes": 10_600_000})
+    {'flags': 'lung_cut 2, hu_floor 1', 'size': '10.6 MB'}
+    """
+    return dict(_line(name, value) for name, value in facts.items())
+
+
+def _line(name: str, value: Any) -> tuple[str, str]:
+    match name:
+        case "size_bytes":
+            return "size", f"{value / MB:.1f} MB" if value >= MB / 10 else f"{value / 1000:.1f} kB"
+        case "shape":
+            return "shape (z, y, x)", " × ".join(map(str, value))
+        case "spacing_mm":
+            return "spacing (z, y, x)", " × ".join(f"{size:g}" for size in value) + " mm"
+        case "affine":
+            return name, "; ".join(" ".join(f"{number:g}" for number in row) for row in value[:3])
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{word} {count}" for word, count in value.items()) or "none"
+    elif isinstance(value, list):
+        value = "; ".join(value) or "none"
+    return name.replace("_", " "), str(value)
+
+
 def _describe_store(store: Store) -> dict[str, Any]:
     table, manifest = store.table, store.manifest
-    facts = {
+    return {
         "store": str(store.storage),
-        "written by": f"fastct {manifest['fastct']}",
-        "settings": ", ".join(f"{name} {value}" for name, value in sorted(manifest["settings"].items())),
+        "written_by": f"fastct {manifest['fastct']}",
+        "settings": dict(sorted(manifest["settings"].items())),
         "studies": len(store),
         "status": _counted(row["status"] for row in table),
         "category": _counted(row["category"] for row in table),
         "severity": _counted(row["severity"] for row in table),
         "flags": _counted(flag for row in table for flag in row["flags"].split(";")),
         "columns": len(COLUMNS),
+        "size_bytes": sum(size for record in store.records for size, _ in record.keys.values()),
     }
-    size_bytes = sum(size for record in store.records for size, _ in record.keys.values())
-    return {**facts, "size": f"{size_bytes / MB:.1f} MB"}
 
 
 def _describe_data_set(folder: Place) -> dict[str, Any]:
     listing = find_studies(folder)
     return {
-        "data set": str(listing.root),
+        "data_set": str(listing.root),
         "studies": len(listing.studies),
         "category": _counted(study.category for study in listing.studies),
         "masks": sum(study.mask_path is not None for study in listing.studies),
-        "size": f"{sum(study.size_bytes for study in listing.studies) / MB:.1f} MB",
+        "size_bytes": sum(study.size_bytes for study in listing.studies),
         "missing": len(listing.missing),
-        "not in the registry": len(listing.unlisted),
-        "masks without a volume": len(listing.orphan_masks),
+        "not_in_the_registry": len(listing.unlisted),
+        "masks_without_a_volume": len(listing.orphan_masks),
+        "notes": list(listing.notes),
     }
 
 
 def _describe_file(file: Place) -> dict[str, Any]:
     header = read_header(file)
-    geometry = header.geometry
     return {
         "file": str(file),
-        "shape (z, y, x)": " × ".join(str(size) for size in geometry.shape),
-        "spacing (z, y, x)": " × ".join(f"{size:g}" for size in geometry.spacing_mm) + " mm",
+        "shape": header.geometry.shape,
+        "spacing_mm": header.geometry.spacing_mm,
         "dtype": header.dtype.name,
-        "affine": "; ".join(" ".join(f"{value:g}" for value in row) for row in geometry.affine[:3]),
-        "size": f"{source_state(file)['size_bytes'] / MB:.1f} MB",
+        "affine": header.geometry.affine.tolist(),
+        "size_bytes": source_state(file)["size_bytes"],
+        "notes": list(header.notes),
     }
 
 
-def _counted(values: Any) -> str:
-    counts = Counter(value for value in values if value)
-    return ", ".join(f"{value} {count}" for value, count in sorted(counts.items())) or "none"
+def _counted(values: Any) -> dict[str, int]:
+    return dict(sorted(Counter(value for value in values if value).items()))

@@ -265,6 +265,6 @@ def _cupy() -> Any:
         raise DeviceError(
             "CuPy",
             "it is not installed",
-            'Install it with: pip install "fastct[cuda13]" (or cuda12), or use the CPU: --device cpu',
+            'In the clone: pip install -e ".[cuda13]" (or cuda12); or use the CPU: --device cpu',
         ) from None
     return cupy

@@ -55,8 +55,9 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads", "world_size", "ahead"):
-            if getattr(self, name) < 1:
-                raise OptionError(name, f"it is {getattr(self, name)}", "Give at least 1")
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise OptionError(name, f"it is {value!r}", "Give a whole number of at least 1")
         if not 0 <= self.rank < self.world_size:
             raise OptionError("rank", f"it is {self.rank} of {self.world_size}", "Give 0 up to world_size - 1")
         check_device(self.device, ("cpu",))
@@ -95,6 +96,8 @@ class Loader:
 
     def __init__(self, dataset: Dataset, batch_size: int = 4, threads: int = 2, **options: Any) -> None:
         refuse_unknown(options, LoadOptions)
+        if not isinstance(dataset, Dataset):
+            raise OptionError("dataset", f"it is {type(dataset).__name__}", "Give a fastct.Dataset of the store")
         self.options = LoadOptions(batch_size, threads, **options)
         self.dataset = dataset
         self.epoch = 0

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Integral
 from typing import Any, TypeVar
 
 from fastct.errors import OptionError
@@ -66,8 +67,8 @@ class RunOptions:
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise OptionError("workers", f"there are {self.workers}", "Give 1 or more, or 0 for one a core")
+        if not isinstance(self.workers, (int, Integral)) or self.workers < 0:
+            raise OptionError("workers", f"there are {self.workers!r}", "Give 1 or more, or 0 for one a core")
         if self.pool not in POOLS:
             raise OptionError("pool", f"it is {self.pool!r}", f"Choose {' or '.join(POOLS)}")
         for name in ("worker_wait_s", "study_limit_s"):

@@ -115,13 +115,13 @@ class Reporter:
         if not self.quiet:
             self._say(f"verify: {len(faults) or 'no'} fault{'s' if len(faults) != 1 else ''}")
 
-    def facts(self, facts: Mapping[str, Any]) -> None:
-        """What something holds, on stdout."""
+    def facts(self, facts: Mapping[str, Any], lines: Mapping[str, str]) -> None:
+        """What something holds, on stdout: as values for a program, or as lines for a person."""
         if self.as_json:
             self._json(facts)
             return
-        width = max(len(name) for name in facts)
-        for name, value in facts.items():
+        width = max(len(name) for name in lines)
+        for name, value in lines.items():
             click.echo(f"{name:<{width}}  {value}")
 
     def wrote(self, what: str, path: Path | str) -> None:
@@ -141,7 +141,7 @@ class Reporter:
             if names and self.as_json:
                 self._json({"event": "listing", "finding": finding, "names": list(names)})
             if names and not self.quiet:
-                self._say(f"note: {len(names)} {finding}: {_named(names)}")
+                self._say(f"note: {finding} ({len(names)}): {_named(names)}")
         for note in listing.notes:
             if not self.quiet:
                 self._say(f"note: {note}")

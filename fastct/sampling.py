@@ -1,9 +1,9 @@
 """What a data set for training holds: its options, the samples of an epoch, and which part of a study each one is."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ class SampleOptions:
     slices : 1 for 2-D samples, 3, 5, ... for stacks around each slice (air beyond the first and the last).
     shape : (z, y, x) that a volume is resampled to; (y, x) for slices.
     spacing_mm : (z, y, x) that a volume is resampled to; None leaves an axis as it is.
-    label : "lesion", "lung", "" for none, or "auto": "lesion" where every study has one, else none.
+    label : "lesion", "lung", None or "" for none, or "auto": "lesion" where every study has one, else none.
     balance : "lesion" or "lung": patches lie around a voxel of that label, or around one outside of it.
     pos, neg : how often the one and the other are drawn, as weights.
     augment : steps of `fastct.transforms`, done after windowing, in the same pass.
@@ -64,7 +64,7 @@ class SampleOptions:
     slices: int = 0
     shape: tuple[int, ...] | None = None
     spacing_mm: WantedSpacing | None = None
-    label: str = AUTOMATIC
+    label: str | None = AUTOMATIC
     balance: str = ""
     pos: float = 1.0
     neg: float = 1.0
@@ -76,9 +76,12 @@ class SampleOptions:
     def __post_init__(self) -> None:
         if self.patch is None and not (self.slices or self.shape or self.spacing_mm):
             object.__setattr__(self, "patch", PATCH)
+        if self.label is None:
+            object.__setattr__(self, "label", "")
         for name in ("patch", "shape", "spacing_mm", "window_hu", "augment", "studies"):
             value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else tuple(value))
+            object.__setattr__(self, name, None if value is None else _tuple(name, value))
+        object.__setattr__(self, "dtype", _dtype_name(self.dtype))
         _check_numbers(self)
         _check_shapes(self)
 
@@ -110,6 +113,21 @@ class SampleOptions:
         return Preprocess((*self.resampled(shape), *window, *cut, *self.augment), self.dtype, AIR_HU)
 
 
+def _tuple(name: str, value: Any) -> tuple[Any, ...]:
+    """A list, tuple or array as a tuple; a text is none, though Python can take it apart."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise OptionError(name, f"it is {value!r}", "Give a tuple or list")
+    return tuple(value)
+
+
+def _dtype_name(dtype: Any) -> str:
+    """ "float32" for whatever NumPy knows by that name; what it does not know, in words."""
+    try:
+        return str(np.dtype(dtype)) if dtype is not None else "None"
+    except TypeError:
+        return str(dtype)
+
+
 def _check_numbers(options: SampleOptions) -> None:
     refusals = {
         "patch": (options.patch is None or _is_shape(options.patch, (3,)), "Give (z, y, x), each at least 1"),
@@ -117,14 +135,18 @@ def _check_numbers(options: SampleOptions) -> None:
             options.shape is None or _is_shape(options.shape, (2,) if options.slices else (3,)),
             "Give (z, y, x), or (y, x) for slices, each at least 1",
         ),
-        "samples_per_study": (options.samples_per_study is None or options.samples_per_study >= 1, "Give at least 1"),
-        "slices": (options.slices == 0 or (options.slices > 0 and options.slices % 2 == 1), "Give 1, 3, 5, ..."),
-        "label": (options.label in (*LABELS, "", AUTOMATIC), "Give lesion, lung, auto, or nothing"),
+        "samples_per_study": (
+            options.samples_per_study is None or _is_count(options.samples_per_study),
+            "Give 1 or more",
+        ),
+        "slices": (options.slices == 0 or (_is_count(options.slices) and options.slices % 2 == 1), "Give 1, 3, 5, ..."),
+        "label": (options.label in (*LABELS, "", AUTOMATIC), "Give lesion, lung, auto, or None"),
         "balance": (options.balance in (*LABELS, ""), "Give lesion or lung"),
         "pos": (0 <= options.pos < math.inf and options.pos + options.neg > 0, "Give weights of at least 0"),
         "neg": (0 <= options.neg < math.inf, "Give weights of at least 0"),
         "dtype": (options.dtype in DTYPES, f"Give one of {', '.join(DTYPES)}"),
-        "open_studies": (options.open_studies >= 1, "Give at least 1"),
+        "open_studies": (_is_count(options.open_studies), "Give 1 or more"),
+        "augment": (all(isinstance(step, Step) for step in options.augment), "Give steps of fastct.transforms"),
         "window_hu": (options.window_hu is not None or options.dtype != "uint8", "Give one: uint8 holds no HU"),
     }
     for name, (holds, cure) in refusals.items():
@@ -133,7 +155,11 @@ def _check_numbers(options: SampleOptions) -> None:
 
 
 def _is_shape(numbers: Sequence[int], lengths: tuple[int, ...]) -> bool:
-    return len(numbers) in lengths and all(isinstance(n, (int, np.integer)) and n >= 1 for n in numbers)
+    return len(numbers) in lengths and all(map(_is_count, numbers))
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, (int, np.integer)) and bool(number >= 1)
 
 
 def _check_shapes(options: SampleOptions) -> None:
@@ -144,6 +170,8 @@ def _check_shapes(options: SampleOptions) -> None:
     if options.slices and (options.patch is not None or options.samples_per_study is not None):
         cure = "Every slice is a sample: leave the patch and samples_per_study out, or take patches of one slice"
         raise OptionError("slices", "there is a patch or a samples_per_study as well", cure)
+    if not options.balance and (options.pos, options.neg) != (1.0, 1.0):
+        raise OptionError("pos, neg", f"they are {options.pos} and {options.neg}", "Give balance= as well")
     if options.balance and options.kind != "patches":
         raise OptionError("balance", f"it does not go with {options.kind}", "Take patches")
 

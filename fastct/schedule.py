@@ -326,6 +326,7 @@ def _client(options: RunOptions, gpus: Sequence[str], stack: ExitStack) -> Any:
             raise OptionError("scheduler", "it is an asynchronous Client", "Give one made without asynchronous=True")
         return options.scheduler
     if options.scheduler:
+        _check_address(options.scheduler)
         try:
             return stack.enter_context(Client(options.scheduler, timeout=START_S, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:
@@ -340,6 +341,18 @@ def _client(options: RunOptions, gpus: Sequence[str], stack: ExitStack) -> Any:
     client = stack.enter_context(Client(workers, set_as_default=False))
     client.run(_leave_interrupts_to_the_client)
     return client
+
+
+def _check_address(scheduler: Any) -> None:
+    """Refuse what is no address; a Client of it would be left half made, and be waited for at the end."""
+    from distributed.comm.addressing import get_address_host_port
+
+    if isinstance(scheduler, str) and not scheduler.startswith("inproc://"):
+        try:
+            get_address_host_port(scheduler)
+        except ValueError as error:
+            cure = "Give the address that `dask scheduler` tells, such as tcp://10.0.0.5:8786"
+            raise OptionError("scheduler", f"{scheduler} is no address ({error})", cure) from error
 
 
 def _visible_gpus(options: RunOptions) -> tuple[str, ...]:

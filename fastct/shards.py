@@ -312,7 +312,10 @@ def _box(region: Region | None, layout: ShardLayout) -> tuple[Shape, Shape]:
     slices = (slice(None),) * 3 if region is None else region
     if len(slices) != 3 or any(not isinstance(s, slice) or s.step not in (None, 1) for s in slices):
         raise ArrayError("region", f"it is {region!r}", "Give three slices of step 1, for (z, y, x)")
-    spans = [range(n)[s] for s, n in zip(slices, layout.shape, strict=True)]
+    try:
+        spans = [range(n)[s] for s, n in zip(slices, layout.shape, strict=True)]
+    except TypeError as error:
+        raise ArrayError("region", f"it is {region!r}", "Give slices between whole numbers") from error
     (z, y, x), (depth, height, width) = (s.start for s in spans), (len(s) for s in spans)
     return (z, y, x), (depth, height, width)
 

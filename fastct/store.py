@@ -3,6 +3,7 @@
 import base64
 import os
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastct import ome, shards
-from fastct.errors import StoreError
+from fastct.errors import ArrayError, StoreError
 from fastct.geometry import Geometry
 from fastct.records import Record, Row, read_record, read_records
 from fastct.sealed import parsed, unseal
@@ -108,6 +109,9 @@ class Store:
         names = self.storage.groups(STUDIES)
         return tuple(sorted(name.removesuffix(ENDING) for name in names if name.endswith(ENDING)))
 
+    def __repr__(self) -> str:
+        return f"<fastct store {self.storage}>"
+
     def __len__(self) -> int:
         return len(self._ids)
 
@@ -119,8 +123,14 @@ class Store:
 
     def __getitem__(self, study_id: str) -> "Study":
         if not self.storage.exists(f"{study_folder(study_id)}/{ROOT}"):
-            raise StoreError(self.storage, f"it holds no study {study_id!r}", "`fastct info` lists what it holds")
+            raise self.lacks(repr(study_id))
         return Study(self.storage, study_id)
+
+    def lacks(self, study_id: str) -> StoreError:
+        """The error that says that there is no such study, and which there are."""
+        near = get_close_matches(study_id, self._ids, 3) or self._ids[:3]
+        cure = f"Take one that studies.csv names, such as {', '.join(near)}" if near else "Run `fastct convert`"
+        return StoreError(self.storage, f"it holds no study {study_id}", cure)
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -146,6 +156,9 @@ class Study:
         self.study_id = study_id
         self.folder = study_folder(study_id)
         self._ends: dict[str, tuple[NDArray[np.uint64], str]] = {}  # by array: index of its shard, tag of that object
+
+    def __repr__(self) -> str:
+        return f"<fastct study {self._name}>"
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -240,7 +253,15 @@ class Study:
         return self._region(f"labels/{name}/0", (slice(None),) * 3)
 
     def read(self, z: slice, y: slice, x: slice) -> NDArray[np.int16]:
-        """Voxels of a box, given as slices without steps: only the chunks that it touches are decoded."""
+        """Voxels of a box, given as slices without steps: only the chunks that it touches are decoded.
+
+        Raises
+        ------
+        ArrayError
+            If these are not three slices of step 1.
+        StoreError
+            If the study was replaced meanwhile, or is damaged.
+        """
         return self._region(IMAGE, (z, y, x))
 
     def source_header(self) -> tuple[bytes, bytes]:
@@ -256,6 +277,8 @@ class Study:
             if self.storage.is_local:
                 return self._region_of_map(array, region)
             return self._region_of_ranges(array, region)
+        except ArrayError:  # of what was asked for
+            raise
         except (ValueError, IndexError, KeyError, TypeError) as error:
             raise self._damaged(f"array {array}: {error}") from error
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastct._ext.shard import crc32c
 from fastct.comparison import PAGES
-from fastct.errors import StoreError
+from fastct.errors import OptionError, StoreError
 from fastct.foreground import FOREGROUND, foreground_key
 from fastct.integrity import Fault, check_study
 from fastct.ome import LABELS
@@ -54,6 +54,8 @@ def verify(
 
     Raises
     ------
+    OptionError
+        If a source is given without repair.
     StoreError
         If there is no fastct store to check, or it cannot be read, or not be repaired.
 
@@ -66,6 +68,8 @@ def verify(
     ...     verify(f"{folder}/store")
     []
     """
+    if source is not None and not repair:
+        raise OptionError("source", "it is given without repair", "Give --repair as well, or leave the source out")
     storage = open_storage(store, storage_options)
     if not storage.exists(MANIFEST) and not record_ids(storage):
         read_manifest(storage)  # says that this is no store

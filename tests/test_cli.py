@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,10 +57,20 @@ def test_failures_are_named_and_exit_is_1(broken_chests, tmp_path):
         (["info", "{new}"], 1, "{new}"),
         (["export", "{scored}", "nothing", "{new}.nii.gz"], 1, "no study 'nothing'"),
         (["export", "{scored}", "study_0001", "{new}.txt"], 2, ".nii.gz"),
+        (["export", "{scored}", "study_02", "{new}.nii.gz"], 1, "such as study_0002"),
+        (["export", "{scored}", "study_0001", "{new}/a.nii.gz"], 1, "Make the folder {new} first"),
+        (["convert", "{chests}", "{file}"], 1, "A file is where a folder should be"),
+        (["convert", "{chests}", "{file}/store"], 1, "A file is where a folder should be"),
+        (["convert", "{chests}", "{new}", "--scheduler", "nowhere"], 2, "is no address"),
+        (["convert", "ftp://localhost:1/ct", "{new}"], 2, "cannot open it"),
+        (["demo", "{file}"], 1, "it cannot be written (Not a directory)"),
+        (["phantom", "{file}/set"], 1, "it cannot be written (Not a directory)"),
+        (["verify", "{scored}", "--source", "{chests}"], 2, "Give --repair as well"),
     ],
 )
 def test_errors_say_what_to_do(chests, scored, tmp_path, arguments, code, said):
-    places = {"chests": chests, "scored": scored, "new": tmp_path / "new"}
+    places = {"chests": chests, "scored": scored, "new": tmp_path / "new", "file": tmp_path / "file"}
+    places["file"].write_text("mine")
     done = call(*(argument.format(**places) for argument in arguments))
     assert done.returncode == code, done.stderr
     assert said.format(**places) in done.stderr
@@ -70,7 +81,19 @@ def test_info_of_each_kind(chests, scored):
     assert "done 4" in call("info", scored).stdout
     assert "CT-1 2" in call("info", chests).stdout
     facts = json.loads(call("info", "--json", chests / "studies/CT-0/study_0001.nii.gz").stdout)
-    assert facts["shape (z, y, x)"] == "10 × 96 × 96"
+    assert (facts["shape"], facts["spacing_mm"]) == ([10, 96, 96], [8.0, 4.0, 4.0])
+    facts = json.loads(call("info", "--json", scored).stdout)
+    assert (facts["studies"], facts["status"], facts["settings"]["codec"]) == (4, {"done": 4}, "ctpack")
+    assert facts["size_bytes"] > 1000
+
+
+def test_compare_tells_a_program_numbers(scored, tmp_path):
+    shutil.copytree(scored, tmp_path / "store")
+    done = call("compare", tmp_path / "store", "study_0001", "study_0002", "--json", "-q")
+    facts, page = map(json.loads, done.stdout.splitlines())
+    rows = {row["study_id"]: row for row in fastct.open(scored).table}
+    assert facts["lung_ml"] == [rows["study_0001"]["lung_ml"], rows["study_0002"]["lung_ml"]]
+    assert page["path"].endswith("study_0001_study_0002.html")
 
 
 def test_phantom_says_what_it_writes(tmp_path):

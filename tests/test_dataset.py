@@ -7,7 +7,7 @@ import pytest
 from patch_sets import PATCH, TONES, TURNS, dataset, whole
 
 import fastct
-from fastct.errors import OptionError, StoreError
+from fastct.errors import ArrayError, OptionError, StoreError
 from fastct.foreground import foreground_key
 from fastct.kernels.gather import gather
 from fastct.kernels.maps import geometry_on
@@ -188,6 +188,13 @@ def test_a_missing_or_foreign_foreground_is_made_anew(scored, tmp_path):
         ({"dtype": "uint8", "window_hu": None}, "window_hu"),
         ({"samples_per_study": 0}, "samples_per_study"),
         ({"patches": (4, 4, 4)}, "patches"),
+        ({"patch": 64}, "patch: it is 64"),
+        ({"samples_per_study": 1.5}, "samples_per_study: it is 1.5"),
+        ({"slices": 3.0}, "slices"),
+        ({"studies": "study_0001"}, "studies: it is 'study_0001'"),
+        ({"augment": Flip((2,))}, "augment: it is Flip"),
+        ({"augment": [abs]}, "steps of fastct.transforms"),
+        ({"pos": 3}, "Give balance= as well"),
     ],
 )
 def test_options_out_of_range_are_refused(store, options, message):
@@ -196,11 +203,47 @@ def test_options_out_of_range_are_refused(store, options, message):
 
 
 @pytest.mark.parametrize(
-    "options", [{"batch_size": 0}, {"threads": 0}, {"rank": 2, "world_size": 2}, {"ahead": 0}, {"workers": 2}]
+    "options",
+    [
+        {"batch_size": 0},
+        {"batch_size": 2.5},
+        {"threads": "2"},
+        {"threads": 0},
+        {"rank": 2, "world_size": 2},
+        {"ahead": 0},
+        {"workers": 2},
+    ],
 )
 def test_loaders_refuse_options_out_of_range(store, options):
     with pytest.raises(OptionError):
         fastct.Loader(dataset(store), **options)
+
+
+def test_what_is_no_data_set_is_not_loaded(store):
+    with pytest.raises(OptionError, match=r"Give a fastct\.Dataset"):
+        fastct.Loader(store)
+
+
+def test_options_come_as_users_write_them(store):
+    found = fastct.Dataset(store, patch=np.array([4, 8, 8]), dtype=np.float16, label=None, augment=[Flip((2,))])
+    sample = found[np.int64(1)]
+    assert (sample["image"].dtype, sample["image"].shape) == (np.float16, (1, 4, 8, 8))
+    assert "label" not in sample
+    with pytest.raises(TypeError):
+        found[1.0]
+    with pytest.raises(StoreError, match="such as study_0002"):
+        fastct.Dataset(store, studies=["study_002"])
+
+
+@pytest.mark.parametrize("region", [(slice(0, 8, 2),) * 3, (3, slice(2), slice(2)), (slice("a"),) * 3])
+def test_a_box_that_is_none_is_not_blamed_on_the_store(store, region):
+    with pytest.raises(ArrayError, match=r"Give .*slices"):
+        store["study_0001"].read(*region)
+
+
+def test_store_and_study_say_which_they_are(store):
+    assert repr(store) == f"<fastct store {store.storage}>"
+    assert repr(store["study_0001"]).endswith("studies/study_0001.nii.zarr>")
 
 
 def test_volumes_of_different_shapes_go_alone(store):

@@ -92,7 +92,7 @@ def test_strays_are_ignored(tmp_path):
     plant(tmp_path, *FILES, "studies/.DS_Store", "studies/CT-0/foo", "studies/CT-0/._study_0001.nii.gz")
     plant(tmp_path, "__MACOSX/studies/x.nii.gz", ".hidden/y.nii.gz", "LICENSE", "README_EN.md", "truth.csv")
     plant(tmp_path, "store/fastct.json", "store/z.nii.gz", "q.nii.zarr/w.nii.gz", "~$dataset_registry.xlsx")
-    plant(tmp_path, "alone.img", "alone_too.hdr", ".nii.gz")
+    plant(tmp_path, ".alone.img", ".nii.gz")
     assert summary(find_studies(xlsx(tmp_path))) == WHOLE
     assert find_studies(tmp_path).notes == ()
 

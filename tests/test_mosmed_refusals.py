@@ -37,6 +37,12 @@ def test_a_registry_without_its_volumes(tmp_path):
     assert str(tmp_path / "studies/CT-0/study_0001.nii.gz") in str(caught.value)
 
 
+def test_half_a_pair_is_told_of(tmp_path):
+    listing = find_studies(plant(tmp_path, "a.nii", "b.hdr", "c.img"))
+    assert [study.study_id for study in listing.studies] == ["a"]
+    assert listing.notes == tuple(f"{n} left aside: the other half of its pair is missing" for n in ("b.hdr", "c.img"))
+
+
 def test_what_is_no_data_set(tmp_path):
     plant(tmp_path, "notes.txt", "half.hdr")
     for name, error in (

@@ -191,10 +191,12 @@ def choose(variants: Mapping[str, Entry], where: str, notes: list[str]) -> tuple
     images = [variants[suffix] for suffix in IMAGE_SUFFIXES if suffix in variants]
     if headers and images:
         choices.append((headers[0], images[0]))
+    elif not choices:
+        notes.append(f"{where}{(headers + images)[0].name} left aside: the other half of its pair is missing")
     if len(choices) > 1:
         others = ", ".join(choice[0].name for choice in choices[1:])
         notes.append(f"{where}{choices[0][0].name} taken, {others} left aside")
-    return choices[0] if choices else ()  # half a pair: an .img or .hdr may be anything
+    return choices[0] if choices else ()
 
 
 def _add(walk: _Walk, where: str, stem: str, parts: tuple[os.DirEntry[str], ...], leaves_root: bool) -> None:

@@ -139,7 +139,7 @@ def _shape(header: Nifti1Header, name: str, notes: list[str]) -> tuple[int, int,
     if len(sizes) < 2 or prod(sizes[3:]) != 1:
         raise FileError(
             name,
-            f"its shape is {tuple(sizes)}, where a CT volume has three axes",
+            f"its shape is {tuple(sizes)} (x first), where a CT volume has three axes",
             "Give one volume a file: split the series, or leave the file out",
         )
     if len(sizes) > 3:

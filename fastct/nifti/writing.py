@@ -166,7 +166,9 @@ def _publish(target: Path, contents: bytes | bytearray) -> None:
         _sync_folder(target.parent)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         finding = getattr(error, "strerror", None) or str(error)
-        raise FileError(target, f"it cannot be written ({finding})", "Check space and permissions") from error
+        there = target.parent.is_dir()
+        cure = "Check space and permissions" if there else f"Make the folder {target.parent} first"
+        raise FileError(target, f"it cannot be written ({finding})", cure) from error
 
 
 @contextmanager

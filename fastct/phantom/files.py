@@ -128,7 +128,7 @@ def prepare(root: Path, readme: bytes, overwrite: bool) -> dict[str, TruthRow]:
     same = is_phantom and (root / README).read_bytes() == readme
     if found and not same and not overwrite:
         kind = "another phantom set" if is_phantom else "files that are no phantom set"
-        raise DataSetError(root, f"it holds {kind}", "Name a new folder, or allow overwriting")
+        raise DataSetError(root, f"it holds {kind}", "Name a new folder, or --overwrite")
     if is_phantom and not same:
         for pattern in ("studies/CT-?/study_*.nii.gz", "masks/study_*_mask.nii.gz", TRUTH, PARTIAL, REGISTRY):
             for path in root.glob(pattern):

@@ -32,7 +32,7 @@ class FsspecBucket(Bucket):
         options = s3fs_options(place.options) if place.url.startswith(("s3:", "s3a:")) else dict(place.options)
         try:
             self._files, self._root = fsspec.core.url_to_fs(place.url, **options)
-        except (ImportError, ValueError, TypeError) as error:
+        except (ImportError, ValueError, TypeError, OSError) as error:
             finding = f"fsspec cannot open it ({plain_message(error, place.options)})"
             raise OptionError(
                 place, finding, "Check the URL and the storage options, and install what it names"

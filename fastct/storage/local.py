@@ -348,5 +348,7 @@ def _unreadable(path: Path, error: OSError) -> StoreError:
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:
-    reason = error.strerror or str(error)
-    return StoreError(path, f"cannot be written ({reason})", "Make room or give rights, then run the same command")
+    reason, cure = error.strerror or str(error), "Make room or give rights, then run the same command"
+    if isinstance(error, (NotADirectoryError, FileExistsError)):
+        cure = "A file is where a folder should be: name another place"
+    return StoreError(path, f"cannot be written ({reason})", cure)

@@ -50,7 +50,7 @@ def _bucket(place: Place) -> Bucket:
     if not find_spec("fsspec"):
         wanted = "obstore, or fsspec" if scheme in OBSTORE_SCHEMES else "fsspec"
         finding = f"opening it takes a package that is not installed: {wanted}"
-        raise StoreError(place, finding, "Install it: pip install 'fastct[s3]'")
+        raise StoreError(place, finding, "In the clone of fastct: pip install -e '.[s3]'")
     from fastct.storage.fsspec_bucket import FsspecBucket
 
     return FsspecBucket(place)
