@@ -25,6 +25,9 @@ SPIKE_MM = 1.5  # half thickness of bridges that are cut: pleural partial volume
 PIECE_MM2 = 25.0  # smallest piece of lung in a slice
 GAS_MIX = 0.6  # gas is darker than this far on the way from the lung's own median to GAS_HU
 GAS_HU = -1000
+HEALTHY_HU = (
+    -800
+)  # lung that is left healthy is no denser, whatever the median of a lung that is sick nearly everywhere
 SMALL_ML = 1000.0  # both lungs of an adult hold more, even breathed out
 LARGE_ML = 12_000.0  # and the largest adults', full of air, less
 SMALL_SIDE = 0.15  # share of both lungs; a left lung is about 45 % of them
@@ -264,7 +267,8 @@ def _is_lung(pieces: Pieces, hu: NDArray[np.int16], middle: int) -> NDArray[np.b
     left = pieces.middle_x > middle
     sides = [aerated[left == side].sum(axis=0) for side in (False, True)]
     # A side without air (collapsed, or consolidated through and through) borrows the other's density.
-    usual = [_median_hu(own if own.any() else aerated.sum(axis=0)) for own in sides]
+    medians = [_median_hu(own if own.any() else aerated.sum(axis=0)) for own in sides]
+    usual = np.minimum(medians, HEALTHY_HU)
     gas = np.where(left, *[GAS_MIX * GAS_HU + (1 - GAS_MIX) * usual[side] for side in (1, 0)])
     lung: NDArray[np.bool_] = _median_hu(histograms) > gas
     return lung

@@ -18,8 +18,14 @@ DEEP_MM = 6.0  # what stays nearer to the border than that, in lungs that are ha
 SMOOTH_MM = 1.1  # reach of the in-plane mean against noise: 3 x 3 pixels at 0.7 to 1.0 mm
 PEAK_HU = (-1000, -650)  # where the subject's own healthy lung has its commonest density
 PEAK_BINS = 5  # of 4 HU, over which the histogram is smoothed
+DARK_SHARE, PEAK_ABOVE_HU = 0.05, 150  # ... and it is no denser than the darkest share of the lungs by more than that
 TISSUE_HU = 40  # what displaces the air
 DISPLACED = 0.19  # share of a healthy lung's air: half of what ground glass displaces, from about -860 to -520
+OWN_SICK = (
+    0.12,
+    0.20,
+)  # share of lung above that threshold from which on its own ground glass says where half of it is ...
+OWN_DISPLACED = (0.13, 0.25)  # ... within these guards
 LEVEL_HU = (-760, -580)  # guards of that threshold in over-inflated and in expiratory chests
 GRAVITY_SHARE = 0.25  # a row's baseline is this quantile of its density: disease rarely fills more
 GRAVITY_HU = 80  # dependent density lifts the baseline by no more
@@ -139,13 +145,7 @@ def _levels_hu(histograms: NDArray[np.int32], row_mm: float) -> tuple[NDArray[np
 
     Also the share of the lung above the threshold before it was lifted.
     """
-    floors = masks.MEAN_FLOOR_HU + masks.MEAN_BIN_HU * np.arange(histograms.shape[1])
-    total = histograms.sum(axis=0)
-    smooth = np.convolve(total, np.ones(PEAK_BINS, np.int64), "same")
-    searched = (floors >= PEAK_HU[0]) & (floors < PEAK_HU[1])
-    peak = floors[np.where(searched, smooth, -1).argmax()] + masks.MEAN_BIN_HU / 2
-    level = float(np.clip(peak + DISPLACED * (TISSUE_HU - peak), *LEVEL_HU))
-    sick = float(total[floors > level].sum() / total.sum())
+    peak, level, sick = _own_level_hu(histograms.sum(axis=0))
     most = GRAVITY_HU * float(np.clip((SICK[1] - sick) / (SICK[1] - SICK[0]), 0.0, 1.0))
     pixels = histograms.sum(axis=1)
     below = histograms.cumsum(axis=1) < GRAVITY_SHARE * pixels[:, None]
@@ -154,6 +154,24 @@ def _levels_hu(histograms: NDArray[np.int32], row_mm: float) -> tuple[NDArray[np
     around = _smooth(pixels.astype(np.float64), weights)
     lift = _smooth(baseline * pixels.astype(np.float64), weights) / np.maximum(around, 1e-3) - peak
     return np.rint(level + np.clip(lift, 0.0, most)).astype(np.int16), sick
+
+
+def _own_level_hu(total: NDArray[np.int64]) -> tuple[float, float, float]:
+    """The subject's own peak, its threshold, and the share of the lung above the usual threshold."""
+    floors = masks.MEAN_FLOOR_HU + masks.MEAN_BIN_HU * np.arange(len(total))
+    smooth = np.convolve(total, np.ones(PEAK_BINS, np.int64), "same")
+    dark = floors[(total.cumsum() < DARK_SHARE * total.sum()).sum()]
+    searched = (floors >= PEAK_HU[0]) & (floors < PEAK_HU[1]) & (floors <= dark + PEAK_ABOVE_HU)
+    peak = float(floors[np.where(searched, smooth, -1).argmax()] + masks.MEAN_BIN_HU / 2)
+    usual = float(np.clip(peak + DISPLACED * (TISSUE_HU - peak), *LEVEL_HU))
+    sick = float(total[floors > usual].sum() / total.sum())
+    glass = (floors > usual) & (floors < DENSE_HU)
+    below = total[glass].cumsum()
+    middle = floors[glass][(2 * below < below[-1]).sum()]
+    own = float(np.clip((middle - peak) / 2 / (TISSUE_HU - peak), *OWN_DISPLACED))
+    weight = float(np.clip((sick - OWN_SICK[0]) / (OWN_SICK[1] - OWN_SICK[0]), 0.0, 1.0))
+    displaced = (1 - weight) * DISPLACED + weight * own
+    return peak, float(np.clip(peak + displaced * (TISSUE_HU - peak), *LEVEL_HU)), sick
 
 
 def gravity_weights(row_mm: float) -> NDArray[np.float64]:

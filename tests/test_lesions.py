@@ -107,6 +107,31 @@ def test_planted_opacities_are_measured(share):
     assert not found[LUNGS == 0].any()
 
 
+def test_faint_glass_that_fills_nearly_all_is_not_taken_for_the_healthy_lung():
+    hu, lesion = plant(0.85, -660)
+    truth, found = (
+        lesion_fraction(mask.astype(np.uint8), LUNGS) for mask in (lesion, opacity_mask(hu, LUNGS, GEOMETRY))
+    )
+    assert found.percent == pytest.approx(truth.percent, abs=5.0)
+
+
+@pytest.mark.parametrize("inside_hu", [-640, -450])
+def test_half_of_the_subjects_own_glass_is_where_a_soft_border_lies(inside_hu):
+    lesion = plant(0.4, inside_hu)[1]
+    share = np.clip(0.5 + edge_distances_mm(lesion) / 12.0, 0.0, 1.0)
+    hu = np.where(LUNGS > 0, np.maximum(HU, HU + share * (inside_hu + 860)), HU).round().astype(np.int16)
+    truth, found = (
+        lesion_fraction(mask.astype(np.uint8), LUNGS) for mask in (lesion, opacity_mask(hu, LUNGS, GEOMETRY))
+    )
+    assert found.percent == pytest.approx(truth.percent, abs=2.0)
+
+
+def edge_distances_mm(lesion):
+    """How far inside the lesion each voxel lies, in its slice; below 0 outside."""
+    inner, outer = (ndimage.distance_transform_edt(mask, (1e6, 2, 2)) for mask in (lesion, ~lesion))
+    return inner - outer
+
+
 def test_consolidation_beside_ground_glass_is_found():
     hu, lesion = plant(0.2, -450)
     core = ndimage.binary_erosion(lesion, np.ones((1, 5, 5)))

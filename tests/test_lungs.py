@@ -151,6 +151,16 @@ def test_a_collapsed_lung_leaves_the_other(side):
     assert (result.labels == side).sum() < 0.05 * (side == TRUTH).sum()
 
 
+def test_what_is_left_of_a_lung_full_of_glass_is_not_taken_for_gas():
+    hu = CHEST.copy()
+    z, _, _ = grid()
+    glass = (TRUTH == 2) & (z < 160)
+    hu[glass] = -560
+    labels = lung_mask(hu, GEOMETRY)
+    assert (labels[(TRUTH == 2) & ~glass] == 2).mean() > 0.95
+    assert not labels[BOWEL & (TRUTH == 0)].any()
+
+
 def test_lungs_that_touch_are_parted():
     hu = CHEST.copy()
     z, y, x = grid()

@@ -89,7 +89,8 @@ def _choose(studies: Studies, air: Any, centres: Any) -> tuple[Any, Any, Any]:
     stack.over_studies("lungs", "usual_density", stack, pieces, histograms, centres, aerated_bins, usual)
 
     def of_study(spacing_mm: Spacing) -> tuple[float, ...]:
-        return (*spacing_mm[1:], lungs.PIECE_MM2, lungs.GAS_MIX * lungs.GAS_HU, 1 - lungs.GAS_MIX)
+        density = (lungs.HEALTHY_HU, lungs.GAS_MIX * lungs.GAS_HU, 1 - lungs.GAS_MIX)
+        return (*spacing_mm[1:], lungs.PIECE_MM2, *density)
 
     lung, gas = pieces.per_piece(np.uint8), pieces.per_piece(np.uint8)
     pieces.over_pieces("lungs", "tell_lung", histograms, centres, usual, studies.terms(of_study), lung, gas)

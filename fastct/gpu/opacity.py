@@ -52,9 +52,11 @@ def _levels_hu(studies: Studies, histograms: Any) -> tuple[Any, Any, Any]:
 
 def _level_terms(spacing_mm: Spacing) -> tuple[float, ...]:
     level = (*opacity.PEAK_HU, opacity.TISSUE_HU, opacity.DISPLACED, *opacity.LEVEL_HU)
+    sick = (opacity.OWN_SICK[0], opacity.OWN_SICK[1] - opacity.OWN_SICK[0])
+    own = (opacity.DARK_SHARE, opacity.PEAK_ABOVE_HU, *sick, *opacity.OWN_DISPLACED)
     gravity = (opacity.GRAVITY_SHARE, opacity.GRAVITY_HU, opacity.SICK[1], opacity.SICK[1] - opacity.SICK[0])
     taps = len(opacity.gravity_weights(spacing_mm[1]))
-    return (*level, *gravity, opacity.DENSE_HU, opacity.PEAK_BINS, taps)
+    return (*level, *own, *gravity, opacity.DENSE_HU, opacity.PEAK_BINS, taps)
 
 
 def _gravity_weights(studies: Studies) -> NDArray[np.float64]:

@@ -75,7 +75,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
 
 // What tells lung from gas; fastct/gpu/lungs.py writes the same fields in the same order.
 struct DensityTerms {
-  double y_mm, x_mm, least_mm2, gas_part_hu, usual_share;
+  double y_mm, x_mm, least_mm2, healthy_hu, gas_part_hu, usual_share;
 };
 
 // Pieces that are lung, and those that are as dark as gas beside it; a thread a piece.
@@ -92,7 +92,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const DensityTerms own = terms[study];
   const double area_mm2 = (double)measures_of(*pieces, piece)[1] * own.y_mm * own.x_mm;
   const int side = centre_of(*pieces, *stack, piece) > centres[study];
-  const double gas_hu = own.gas_part_hu + own.usual_share * usual[2 * study + side];
+  const double gas_hu = own.gas_part_hu + own.usual_share * min(usual[2 * study + side], own.healthy_hu);
   const bool is_lung = median_hu(histograms + (int64)piece * BINS, BINS) > gas_hu, is_large = area_mm2 >= own.least_mm2;
   lung[piece] = is_large && is_lung;
   gas[piece] = is_large && !is_lung;

@@ -8,6 +8,7 @@ const int MEAN_BINS = 276, MEAN_FLOOR_HU = -1000, MEAN_BIN_HU = 4;
 // How thresholds are found; fastct/gpu/opacity.py writes the same fields in the same order.
 struct LevelTerms {
   double peak_hu[2], tissue_hu, displaced, level_hu[2];
+  double dark_share, peak_above_hu, own_sick, own_sick_range, own_displaced[2];
   double gravity_share, gravity_hu, sick, sick_range, dense_hu, peak_bins, taps;
 };
 
@@ -16,29 +17,69 @@ struct Level {
   double peak_hu, level_hu, most_hu;
 };
 
-// The study's own threshold, by the histogram of all its rows.
-__device__ __forceinline__ Level level_of(const int64* total, const LevelTerms& own, double* sick) {
+// A bin's lower end.
+__device__ __forceinline__ double floor_of(int bin) {
+  return MEAN_FLOOR_HU + MEAN_BIN_HU * bin;
+}
+
+// The commonest density of a study's healthy lung.
+__device__ __forceinline__ double peak_of(const int64* total, int64 all, const LevelTerms& own) {
   const int aside = (int)own.peak_bins / 2;
-  int64 highest = -2, all = 0, above = 0;
-  int commonest = 0;
+  int64 below = 0, highest = -2;
+  int dark = 0, commonest = 0;
   for (int bin = 0; bin < MEAN_BINS; ++bin) {
-    const double floor_hu = MEAN_FLOOR_HU + MEAN_BIN_HU * bin;
-    int64 smooth = floor_hu >= own.peak_hu[0] && floor_hu < own.peak_hu[1] ? 0 : -1;
+    below += total[bin];
+    dark += (double)below < own.dark_share * (double)all;
+  }
+  for (int bin = 0; bin < MEAN_BINS; ++bin) {
+    const double hu = floor_of(bin);
+    const bool is_searched =
+        hu >= own.peak_hu[0] && hu < own.peak_hu[1] && hu <= floor_of(dark) + own.peak_above_hu;
+    int64 smooth = is_searched ? 0 : -1;
     for (int i = max(bin - aside, 0); smooth >= 0 && i <= min(bin + aside, MEAN_BINS - 1); ++i) {
       smooth += total[i];
     }
     commonest = smooth > highest ? bin : commonest;
     highest = max(smooth, highest);
+  }
+  return floor_of(commonest) + MEAN_BIN_HU / 2.0;
+}
+
+// The median of what lies between two densities: ground glass.
+__device__ __forceinline__ double median_between(const int64* total, double low_hu, double high_hu) {
+  int64 all = 0, below = 0;
+  int first = MEAN_BINS, middle = 0;
+  for (int bin = MEAN_BINS - 1; bin >= 0; --bin) {
+    const bool is_between = floor_of(bin) > low_hu && floor_of(bin) < high_hu;
+    all += is_between ? total[bin] : 0;
+    first = is_between ? bin : first;
+  }
+  for (int bin = first; bin < MEAN_BINS && floor_of(bin) < high_hu; ++bin) {
+    below += total[bin];
+    middle += 2 * below < all;
+  }
+  return floor_of(first + middle);
+}
+
+// The study's own threshold, by the histogram of all its rows.
+__device__ __forceinline__ Level level_of(const int64* total, const LevelTerms& own, double* sick) {
+  int64 all = 0, above = 0;
+  for (int bin = 0; bin < MEAN_BINS; ++bin) {
     all += total[bin];
   }
   Level level;
-  level.peak_hu = MEAN_FLOOR_HU + MEAN_BIN_HU * commonest + MEAN_BIN_HU / 2.0;
-  level.level_hu = level.peak_hu + own.displaced * (own.tissue_hu - level.peak_hu);
-  level.level_hu = min(max(level.level_hu, own.level_hu[0]), own.level_hu[1]);
+  level.peak_hu = peak_of(total, all, own);
+  const double air_hu = own.tissue_hu - level.peak_hu;
+  const double usual_hu = min(max(level.peak_hu + own.displaced * air_hu, own.level_hu[0]), own.level_hu[1]);
   for (int bin = 0; bin < MEAN_BINS; ++bin) {
-    above += MEAN_FLOOR_HU + MEAN_BIN_HU * bin > level.level_hu ? total[bin] : 0;
+    above += floor_of(bin) > usual_hu ? total[bin] : 0;
   }
   *sick = all != 0 ? (double)above / (double)all : 0.0;
+  const double half = (median_between(total, usual_hu, own.dense_hu) - level.peak_hu) / 2.0 / air_hu;
+  const double displaced = min(max(half, own.own_displaced[0]), own.own_displaced[1]);
+  const double weight = min(max((*sick - own.own_sick) / own.own_sick_range, 0.0), 1.0);
+  level.level_hu = level.peak_hu + ((1.0 - weight) * own.displaced + weight * displaced) * air_hu;
+  level.level_hu = min(max(level.level_hu, own.level_hu[0]), own.level_hu[1]);
   level.most_hu = own.gravity_hu * min(max((own.sick - *sick) / own.sick_range, 0.0), 1.0);
   return level;
 }
