@@ -182,7 +182,7 @@ def test_registries_that_cannot_be_read(tmp_path, contents):
 def test_mutated_registries_are_read_or_refused(tmp_path, write):
     path = next(write(tmp_path).iterdir())
     parts = parts_of(path) if write is xlsx else {"": path.read_bytes()}
-    draw = random.Random()
+    draw = random.Random(7)
     for _ in range(60):
         name = draw.choice(sorted(parts))
         contents = bytearray(parts[name])

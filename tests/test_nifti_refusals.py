@@ -116,7 +116,7 @@ def test_permission(tmp_path):
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("version", [1, 2])
 def test_mutated_files_are_read_or_refused(packed, version):
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(version)
     contents = plain(version=version)
     valid = np.frombuffer(gzip.compress(contents) if packed else contents, np.uint8)
     start = time.process_time()

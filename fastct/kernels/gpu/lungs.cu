@@ -3,6 +3,7 @@
 #include "bitrows.h"
 #include "stack.h"
 #include "pieces.h"
+#include "histograms.h"
 
 // The largest piece of each slice, the last one of equals; a thread a slice.
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -3,6 +3,7 @@
 #include "bitrows.h"
 #include "stack.h"
 #include "pieces.h"
+#include "histograms.h"
 
 const int64 FAR_AWAY = 0x7fffffff;
 const int BORDER = 2;  // pixels at both ends of a run that a histogram leaves out

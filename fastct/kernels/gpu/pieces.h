@@ -90,10 +90,6 @@ __device__ __forceinline__ void join_sets(int* labels, int one, int other) {
 
 const int MEASURES = 7;  // of a piece: first slice, area, y0, y1, x0, x1, sum of twice the x of its pixels
 
-// Histograms of the HU of pieces, as in src_ext/pieces.h.
-const int BINS = 128, BIN_FLOOR_HU = -1024, BIN_HU = 8, BIN_SHIFT = 3;
-static_assert(1 << BIN_SHIFT == BIN_HU, "bins are told by shifting");
-
 // The pieces of a stack's mask, numbered in the order of their first runs: those of a study, and where they are
 // pieces of slices those of a slice, follow one another. kernels/gpu/pieces.py writes the same fields in the same
 // order.
