@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastct._ext import BytesLike, as_bytes
 from fastct._ext.shard import crc32c
+from fastct.errors import StoreError
 from fastct.geometry import Shape
 from fastct.kernels.masks import WORD_BITS, pack_label
 from fastct.storage import WORK, Storage
@@ -132,11 +133,12 @@ def write_foreground(storage: Storage, study_id: str, label: str, mask: NDArray[
 
 def check_foreground(storage: Storage, study_id: str, label: str, shard: BytesLike) -> str:
     """What is wrong with the foreground that is kept of a label, or nothing; none kept is no fault."""
-    key = foreground_key(label, study_id)
-    if not storage.exists(key):
-        return ""
     try:
-        from_file(storage.read(key), mark_of(shard))
+        kept = storage.find(foreground_key(label, study_id))
+        if kept is not None:
+            from_file(kept, mark_of(shard))
+    except StoreError as error:
+        return error.finding
     except ValueError as error:
         return str(error)
     return ""

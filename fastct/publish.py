@@ -35,11 +35,9 @@ def convert_settings(options: ConvertOptions) -> dict[str, Any]:
 
 def create_store(storage: Storage, settings: Mapping[str, Any]) -> None:
     """Write the manifest, which marks the place as a store, and the group of studies; studies that are there stay."""
-    text = seal({"fastct": __version__, "settings": dict(settings), "fingerprint": fingerprint(settings)})
-    if storage.find(MANIFEST) != text:
-        storage.write(MANIFEST, text)
-    if storage.find(STUDIES_GROUP) != (group := studies_group()):
-        storage.write(STUDIES_GROUP, group)
+    manifest = {"fastct": __version__, "settings": dict(settings), "fingerprint": fingerprint(settings)}
+    storage.keep(MANIFEST, seal(manifest))
+    storage.keep(STUDIES_GROUP, studies_group())
 
 
 def studies_group() -> bytes:

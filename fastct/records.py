@@ -144,9 +144,7 @@ def read_records(storage: Storage) -> Iterator[Record]:
 
 def write_listing(storage: Storage, origin: str, found: Mapping[str, Sequence[str]]) -> None:
     """Keep, for the report, what the last source held beside its studies: lists of names and notes."""
-    text = seal({"origin": origin, **found})
-    if storage.find(LISTING) != text:
-        storage.write(LISTING, text)
+    storage.keep(LISTING, seal({"origin": origin, **found}))
 
 
 def read_listing(storage: Storage) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from fastct.storage import CLAIMS, STAGING, WORK, Storage, open_storage
 from fastct.store import ENDING, MANIFEST, STUDIES, Store, read_manifest
 from fastct.tables import PARQUET, SUMS, TABLE, table_text
 
+MISSING = "it is missing"
 TOP = {MANIFEST, STUDIES, WORK, TABLE, PARQUET, REPORT, PAGES}
 BESIDE = {RECORDS, PICTURES, FOREGROUND, CLAIMS, STAGING, LISTING, SUMS, REPAIR}
 
@@ -103,11 +104,12 @@ def _sealed(storage: Storage) -> Iterator[Fault]:
     for key, redo, read in documents:
         try:
             read(storage)
+            finding = "" if storage.exists(key) else MISSING
         except StoreError as error:
-            yield Fault("", key, error.finding, redo)
-    if not storage.exists(LISTING):
-        yield Fault("", LISTING, "it is missing", TOLD)
-    if storage.find(STUDIES_GROUP) != studies_group():
+            finding = error.finding
+        if finding:
+            yield Fault("", key, finding, redo)
+    if _look(storage, STUDIES_GROUP)[0] != studies_group():
         yield Fault("", STUDIES_GROUP, "it is missing or changed", SETTINGS)
 
 
@@ -119,8 +121,8 @@ def _strays(storage: Storage, store: Store) -> Iterator[Fault]:
     strays = [name for name in storage.names("") if name not in TOP]
     strays += [f"{WORK}/{name}" for name in storage.names(WORK) if f"{WORK}/{name}" not in BESIDE]
     strays += [f"{RECORDS}/{name}" for name in storage.names(RECORDS) if not name.endswith(".json")]
-    strays += [key for key in storage.keys(PICTURES) if key not in pictures]
-    strays += [key for key in storage.keys(FOREGROUND) if key not in foregrounds]
+    strays += set(_keys(storage, PICTURES)) - pictures
+    strays += {key for label in _keys(storage, FOREGROUND) for key in _keys(storage, label) or [label]} - foregrounds
     published = {"zarr.json", *(f"{study_id}{ENDING}" for study_id in known)}
     strays += [f"{STUDIES}/{name}" for name in storage.names(STUDIES) if name not in published]
     yield from (Fault("", key, "no part of a store has this name") for key in sorted(strays))
@@ -128,15 +130,16 @@ def _strays(storage: Storage, store: Store) -> Iterator[Fault]:
 
 def _tables(storage: Storage) -> Iterator[Fault]:
     """The tables, which follow from the records, and their checksums."""
+    sums: dict[str, Any] = {}
+    text, finding = _look(storage, SUMS)
     try:
-        sums = unseal(storage.find(SUMS) or b"")
+        sums = unseal(text or b"")
     except ValueError as error:
-        yield Fault("", SUMS, f"these are no checksums of tables ({error})", TABLES)
-        sums = {}
+        yield Fault("", SUMS, finding or f"these are no checksums of tables ({error})", TABLES)
     for name in (TABLE, PARQUET):
-        payload = storage.find(name)
-        if payload is None and (name == TABLE or name in sums):
-            yield Fault("", name, "it is missing", TABLES)
+        payload, finding = _look(storage, name)
+        if payload is None and (name == TABLE or name in sums or finding != MISSING):
+            yield Fault("", name, finding, TABLES)
         elif payload is not None and sums.get(name) != [len(payload), crc32c(payload)]:
             yield Fault("", name, f"its bytes changed: the checksum is not that of {SUMS}", TABLES)
         if name == TABLE and payload not in (None, table_text(read_records(storage)).encode()):
@@ -145,10 +148,24 @@ def _tables(storage: Storage) -> Iterator[Fault]:
 
 def _pages(storage: Storage) -> Iterator[Fault]:
     """The report and the comparisons, where there are any."""
-    for key in [REPORT, *sorted(storage.keys(PAGES))]:
-        page = storage.find(key)
+    for key in [REPORT, *sorted(_keys(storage, PAGES))]:
+        page, finding = _look(storage, key)
         try:
-            check_page(b"" if page is None else page)
+            check_page(page or b"")
         except ValueError as error:
-            if page is not None:
-                yield Fault("", key, str(error), PAGE)
+            if finding != MISSING:
+                yield Fault("", key, finding or str(error), PAGE)
+
+
+def _look(storage: Storage, key: str) -> tuple[bytes | None, str]:
+    """The bytes under a key, or why there are none."""
+    try:
+        found = storage.find(key)
+    except StoreError as error:
+        return None, error.finding
+    return found, MISSING if found is None else ""
+
+
+def _keys(storage: Storage, folder: str) -> list[str]:
+    """Keys of all that lies directly in a folder, whether it can be read or not."""
+    return [f"{folder}/{name}" for name in storage.names(folder)]

@@ -1,8 +1,10 @@
 """Verify finds each kind of damage, and names the study and the key."""
 
+import os
 import random
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from flip_bits import flip, not_found
@@ -82,6 +84,12 @@ def rewrite(store, key, old, new):
     write_record(storage, replace(record, keys={**record.keys, key: (len(payload), crc32c(payload))}))
 
 
+def lose(store, key):
+    """A file that cannot be read, as on a damaged disk."""
+    (store / key).unlink()
+    (store / key).symlink_to((store / key).name)
+
+
 SHARD = f"{STUDY}/0/c/0/0/0"
 LESION = f"{STUDY}/labels/lesion/0/c/0/0/0"
 RECORD = ".fastct/records/study_0002.json"
@@ -127,7 +135,11 @@ DAMAGE = {  # what is done to a store, and a file that verify must name
     "changed settings": (lambda s: flip(s / "fastct.json", 777), "fastct.json"),
     "missing listing": (lambda s: (s / ".fastct/listing.json").unlink(), ".fastct/listing.json"),
     "changed group": (lambda s: (s / "studies/zarr.json").write_text("{}"), "studies/zarr.json"),
+    "shard larger than memory": (lambda s: os.truncate(s / SHARD, 1 << 40), SHARD),
 }
+UNREADABLE = (SHARD, RECORD, PICTURES, "fastct.json", "studies.csv", "studies/zarr.json", "report.html")
+UNREADABLE += (".fastct/tables.json", ".fastct/listing.json", ".fastct/foreground/lung/study_0002.bin")
+DAMAGE |= {f"unreadable {key}": (partial(lose, key=key), key) for key in UNREADABLE}
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from types import TracebackType
 from typing import TypeVar
 
+from fastct.errors import StoreError
 from fastct.storage.place import Place
 
 Bytes = bytes | bytearray | memoryview | mmap.mmap
@@ -175,6 +177,19 @@ class Storage(ABC):
         StoreError
             If they cannot be written; what was there before stays.
         """
+
+    def keep(self, key: str, payload: Bytes) -> None:
+        """Put bytes under a key, unless these very ones lie there; what cannot be read is replaced.
+
+        Raises
+        ------
+        StoreError
+            If they cannot be written; what was there before stays.
+        """
+        with suppress(StoreError):
+            if self.find(key) == payload:
+                return
+        self.write(key, payload)
 
     def write_all(self, files: Mapping[str, Bytes]) -> None:
         """Put several files in place, in no order, each as `write` does; an error may come after some of them.

@@ -125,7 +125,7 @@ class LocalStorage(Storage):
         try:
             with os.scandir(self.path(folder)) as entries:
                 for entry in entries:
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         yield entry.name
         except (FileNotFoundError, NotADirectoryError):
             return
@@ -298,6 +298,13 @@ def _exchange(one: Path, other: Path) -> bool:
     if failure in _NO_EXCHANGE or failure == errno.ENOENT:
         return False
     raise OSError(failure, os.strerror(failure), str(other))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link that leads nowhere
 
 
 def _raise_unless_gone(error: OSError) -> None:
