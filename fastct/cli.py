@@ -215,7 +215,7 @@ def verify(store: str, **options: Any) -> None:
     reporter = _reporter(options)
     with reporter.stage("verify"):
         faults = check(store, on_event=reporter.event, **options)
-    reporter.faults(faults)
+    reporter.faults(faults, repaired=options["repair"])
     if faults:
         raise click.exceptions.Exit(EXIT_FAULTS)
 

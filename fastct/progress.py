@@ -106,14 +106,16 @@ class Reporter:
         self._say(f"{summary.stage}: {len(summary.done)} done{failed}{skipped} in {seconds:.1f} s")
         return summary
 
-    def faults(self, faults: Sequence[Fault]) -> None:
-        """A check has ended: a line for each fault."""
+    def faults(self, faults: Sequence[Fault], *, repaired: bool) -> None:
+        """A check has ended, or a repair: a line for each fault, and what a repair may do about them."""
         for fault in faults:
             if self.as_json:
                 self._json({"event": "fault", **asdict(fault)})
             self._say(f"fault: {fault}")
         if not self.quiet:
-            self._say(f"verify: {len(faults) or 'no'} fault{'s' if len(faults) != 1 else ''}")
+            mending = sum(bool(fault.redo) for fault in faults)
+            cure = f"; --repair does {mending} of them again" if mending and not repaired else ""
+            self._say(f"verify: {len(faults) or 'no'} fault{'s' if len(faults) != 1 else ''}{cure}")
 
     def facts(self, facts: Mapping[str, Any], lines: Mapping[str, str]) -> None:
         """What something holds, on stdout: as values for a program, or as lines for a person."""

@@ -224,7 +224,7 @@ def _compared(entries: Sequence[_Entry]) -> _Compared | None:
     columns = []
     for name, median in zip(CLASSES, found.medians_percent, strict=True):
         inside = sorted(e.percent for e in entries if e.category == name and math.isfinite(e.percent))
-        dots = tuple((_height(percent), n * GOLDEN % 1) for n, percent in enumerate(inside))
+        dots = tuple((_height(percent), (0.5 + n * GOLDEN) % 1) for n, percent in enumerate(inside))
         columns.append(_Column(name, dots, _height(median)))
     return _Compared(found, shades, columns, [(percent, _height(percent)) for percent in TICKS_PERCENT])
 

@@ -289,6 +289,20 @@ def test_browser_sorts_filters_opens_without_complaint(browser, drawn, tmp_path)
     assert browser.requests() <= {"file", "data"}
 
 
+def test_browser_lines_up_bars_and_keeps_those_without_class_first(browser, tmp_path):
+    without_class = row("study_0007", status="done", flags="lung_empty", notes="2-D image read as one slice")
+    browser.open(written(tmp_path, [*ROWS, without_class], {}), "#study=study_0007")
+    browser.call("Emulation.setDeviceMetricsOverride", width=1280, height=900, deviceScaleFactor=1, mobile=False)
+    lefts = browser.run("[...document.querySelectorAll('.bar')].map(bar => bar.getBoundingClientRect().left)")
+    browser.call("Emulation.clearDeviceMetricsOverride")
+    assert len(lefts) == 5
+    assert max(lefts) - min(lefts) < 1
+    for key in ("study", "severity"):
+        browser.run(f"document.querySelector('[data-key={key}] button').click()")
+    assert browser.run(SHOWN)[0] == "study_0007"
+    assert "2-D image read as one slice" in browser.run("document.querySelector('.detail').textContent")
+
+
 def test_browser_tells_a_lesion_s_density(browser, drawn, tmp_path):
     density = {"lesion_mean_hu": -512.3, "lesion_ground_glass_percent": 75.0, "lesion_consolidation_percent": 12.5}
     rows = [row("study_0001", 30.0, "CT-2", "CT-2", **{**density, "lesion_ml": 80.0, "lesion_outside_ml": 0.0})]
