@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_codecs import chunks
+from random_chunks import chunks
 
 from fastct._ext import ctpack
 
