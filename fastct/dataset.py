@@ -12,7 +12,7 @@ import numpy as np
 
 from fastct.errors import OptionError, StoreError
 from fastct.geometry import Shape
-from fastct.options import refuse_unknown
+from fastct.options import refuse_unknown, require
 from fastct.patches import Place, Reader
 from fastct.sampling import AUTOMATIC, Plan, SampleOptions
 from fastct.shelf import Shelf
@@ -144,10 +144,12 @@ class Dataset:
 
     def as_monai(self) -> "MonaiDataset":
         """These samples as MONAI has them: see `fastct.adapters.MonaiDataset`."""
+        require("as_monai", "torch", "monai")
         return import_module("fastct.adapters").MonaiDataset(self)  # type: ignore[no-any-return]
 
     def as_torchio(self) -> "TorchioDataset":
         """These samples as TorchIO has them: see `fastct.adapters.TorchioDataset`."""
+        require("as_torchio", "torch", "torchio")
         return import_module("fastct.adapters").TorchioDataset(self)  # type: ignore[no-any-return]
 
     def _studies(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from fastct.device import find_gpus
 from fastct.errors import OptionError
 from fastct.geometry import Shape
 from fastct.gpu_loading import GpuReadAhead
-from fastct.options import check_device, refuse_unknown
+from fastct.options import check_device, refuse_unknown, require
 from fastct.patches import Place
 from fastct.readahead import Arrays, Batch, ReadAhead, Ring
 from fastct.sampling import epoch_order
@@ -61,6 +61,8 @@ class LoadOptions:
         if not 0 <= self.rank < self.world_size:
             raise OptionError("rank", f"it is {self.rank} of {self.world_size}", "Give 0 up to world_size - 1")
         check_device(self.device, ("cpu",))
+        if self.as_torch:
+            require("as_torch", "torch")
 
 
 class Loader:

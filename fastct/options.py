@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -119,6 +120,15 @@ def refuse_unknown(given: Mapping[str, Any], *kinds: type) -> None:
     for key in given:
         if key not in known:
             raise OptionError(key, "there is no such option", f"Choose among {', '.join(sorted(known))}")
+
+
+def require(what: str, *packages: str) -> None:
+    """Raise OptionError unless the packages that something takes are installed."""
+    lacking = [name for name in packages if find_spec(name) is None]
+    if lacking:
+        raise OptionError(
+            what, f"it takes {', '.join(lacking)}, which is not installed", f"pip install {' '.join(lacking)}"
+        )
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:

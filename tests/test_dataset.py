@@ -241,6 +241,14 @@ def test_a_box_that_is_none_is_not_blamed_on_the_store(store, region):
         store["study_0001"].read(*region)
 
 
+def test_packages_that_are_missing_are_named_at_once(store, monkeypatch):
+    monkeypatch.setattr("fastct.options.find_spec", lambda name: None)
+    found = dataset(store)
+    for ask in (found.as_monai, found.as_torchio, lambda: fastct.Loader(found, as_torch=True)):
+        with pytest.raises(OptionError, match=r"takes torch.* not installed"):
+            ask()
+
+
 def test_store_and_study_say_which_they_are(store):
     assert repr(store) == f"<fastct store {store.storage}>"
     assert repr(store["study_0001"]).endswith("studies/study_0001.nii.zarr>")
