@@ -50,7 +50,7 @@ def in_batches(tasks: Sequence[AnyTask], workers: Callable[[], int]) -> Iterator
         shares = 2 * max(workers(), 1)
         most_bytes = min(BATCH_BYTES, left_bytes // shares)
         most = min(BATCH_STUDIES, -(-len(queue) // shares))
-        batch, size_bytes = [queue.popleft()], 0
+        batch = [queue.popleft()]
         size_bytes = batch[0].size_bytes
         while queue and len(batch) < most and size_bytes + queue[0].size_bytes <= most_bytes:
             batch.append(queue.popleft())
