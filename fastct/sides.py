@@ -16,7 +16,7 @@ SPLIT_MM = 45.0  # half width of the corridor in which touching lungs are cut ap
 SPAN_MM2 = 600.0  # area on both sides of the midline that asks for a cut
 SPAN_SHARE = 0.05  # of the piece that must lie on its smaller side
 DRIFT_HU_PER_MM = 0.5  # what the cut pays in each row for its distance from the midline
-OVERLAP = 0.3  # share of a piece that must lie over (or under) lung already found
+OVERLAP = 0.3  # share of a piece, or of the lung already found, that must lie over (or under) the other
 SURE_MM = 30.0  # a piece centred this far from the midline is of that side, whatever it overlaps
 START_MM2 = 500.0  # smallest piece of the slice from which the walk starts
 
@@ -83,19 +83,21 @@ def walk_sides(pieces: Pieces, wanted: NDArray[np.bool_], middle: int, spacing_m
     """Side of each piece: 0 no lung, 1 right, 2 left.
 
     The walk starts in the slice that holds most, where the midline tells the sides, and goes up and down, twice,
-    by overlap with what it has found; where a piece lies near the midline, that tells its side, too.
+    by overlap with what it has found; where a piece lies near the midline, that tells its side, too. Above the start,
+    where no bowel lies, a piece surely aside may be so much larger than the lung below that it covers only that.
     """
     side = [0] * len(pieces)
     aside_mm = (pieces.middle_x - middle) * spacing_mm[2]
     sure = np.select([aside_mm < -SURE_MM, aside_mm > SURE_MM], [1, 2], 0).tolist()
     if not wanted.any():
         return np.array(side, np.int8)
-    slices, at, least = pieces.shape[0], pieces.slice_index, (OVERLAP * pieces.area).tolist()
+    slices, at, area = pieces.shape[0], pieces.slice_index, pieces.area.tolist()
     held = np.bincount(at[wanted], weights=pieces.area[wanted], minlength=slices)
     start = int(np.convolve(np.pad(held, 1, mode="edge"), np.ones(3), "valid").argmax())
     large = pieces.area * spacing_mm[1] * spacing_mm[2] > START_MM2
     for piece in np.flatnonzero(wanted & large & (at == start)):
         side[piece] = 1 if pieces.middle_x[piece] < middle else 2
+    wide = ((at > start) & (np.array(sure) > 0)).tolist()
     # For each piece its neighbours in the slice before, by direction of the walk.
     pairs = pieces.overlaps()
     before: tuple[Neighbours, Neighbours] = ({}, {})
@@ -107,9 +109,10 @@ def walk_sides(pieces: Pieces, wanted: NDArray[np.bool_], middle: int, spacing_m
     for first, last in ((start, start), (-1, slices)):
         for steps, neighbours in zip((range(first + 1, slices), range(last - 1, -1, -1)), before, strict=True):
             for piece in (piece for z in steps for piece in of_slice[z] if not side[piece]):
-                over = [0, 0, 0]
+                over, found = [0, 0, 0], 0
                 for other, pixels in neighbours.get(piece, ()):
                     over[side[other]] += pixels
-                if over[1] + over[2] > least[piece]:
+                    found += area[other] if side[other] else 0
+                if over[1] + over[2] > OVERLAP * (min(area[piece], found) if wide[piece] else area[piece]):
                     side[piece] = sure[piece] or (1 if over[1] >= over[2] else 2)
     return np.array(side, np.int8)

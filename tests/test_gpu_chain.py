@@ -66,6 +66,16 @@ def test_studies_on_a_gpu_are_scored_as_on_a_cpu(stand_in, signs):
     np.testing.assert_array_equal(slice_areas_mm2(found.labels, geometry), slice_areas_mm2(expected.labels, geometry))
 
 
+def test_lung_above_a_lesion_is_found_as_on_a_cpu(stand_in):
+    hu, _, geometry = chest(1)
+    across, depth = (np.arange(120) - 60) * 4.0, (np.arange(90) - 45) * 4.0
+    hu[7][(hu[7] < 0) & (np.abs(depth) < 100)[:, None] & (np.abs(across - 72) < 60)] = 40
+    hu[7, 42:48, 75:81] = -860
+    expected = lung_mask(hu, geometry)
+    assert (expected[8] == 2).any()
+    assert_same(lung_mask(device.to_gpu(hu), geometry), expected)
+
+
 def test_slices_of_real_size(stand_in):
     shapes = ((12, 320, 448), (14, 384, 384)) if stand_in else ((40, 512, 512), (37, 512, 512))
     drawn = [draw_study(0, 7 + n, category=f"CT-{3 + n}", shape=shape) for n, shape in enumerate(shapes)]

@@ -235,6 +235,15 @@ def test_lung_behind_a_lesion_is_found_from_the_other_side():
     assert (labels[behind] == 2).mean() > 0.95
 
 
+def test_lung_above_a_lesion_is_found_through_what_air_is_left_in_it():
+    hu = CHEST.copy()
+    z, y, x = grid()
+    solid = (TRUTH == 2) & (z > 120) & (z < 150) & ((np.abs(y) > 12) | (np.abs(x - 70) > 25))
+    hu[solid] = 40
+    labels = lung_mask(hu, GEOMETRY)
+    assert (labels[(TRUTH == 2) & (z > 150)] == 2).mean() > 0.95
+
+
 def test_nothing_is_filled_across_the_midline():
     hu = CHEST.copy()
     z, _, x = grid()

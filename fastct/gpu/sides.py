@@ -111,7 +111,7 @@ def walk_sides(studies: Studies, pieces: PiecesOfStack, wanted: Any, centres: An
         return (*spacing_mm[1:], sides.SURE_MM, sides.OVERLAP, sides.START_MM2)
 
     side = pieces.per_piece(np.uint8)
-    held, over = stack.zeros((stack.shape[0],), np.int64), pieces.per_piece(np.int32, 2)
+    held, over = stack.zeros((stack.shape[0],), np.int64), pieces.per_piece(np.int32, 3)
     pairs = studies.overlaps(pieces)
     arguments = (stack, pieces, pairs, wanted, centres, studies.terms(of_study), held, over, side)
     stack.over_studies("sides", "walk_sides", *arguments)

@@ -178,7 +178,7 @@ struct Walk {
   const Pieces& pieces;
   const Pairs& pairs;
   const unsigned char* wanted;
-  int* over;  // of each piece: pixels over what is right, and over what is left
+  int* over;  // of each piece: pixels over what is right, over what is left, and of all that they belong to
   unsigned char* side;
   WalkTerms terms;
   double middle;
@@ -188,23 +188,25 @@ struct Walk {
     return aside_mm < -terms.sure_mm ? 1 : aside_mm > terms.sure_mm ? 2 : 0;
   }
 
-  // Tells the sides of a slice's pieces by those of the slice below it, or above it.
-  __device__ __forceinline__ void enter(int slice, bool is_upwards) const {
+  // Tells the sides of a slice's pieces by those of the slice below it, or above it; of slices above the start, too.
+  __device__ __forceinline__ void enter(int slice, bool is_upwards, bool is_above) const {
     for_pairs(pairs, is_upwards ? slice : slice + 1, [&](int upper, int lower, int pixels) {
       const int to = is_upwards ? upper : lower, from = is_upwards ? lower : upper;
       if (side[to] == 0 && side[from] != 0 && wanted[to] != 0 && wanted[from] != 0) {
-        atomicAdd(over + 2 * to + side[from] - 1, pixels);
+        atomicAdd(over + 3 * to + side[from] - 1, pixels);
+        atomicAdd(over + 3 * to + 2, (int)measures_of(pieces, from)[1]);
       }
     });
     __syncthreads();
     const int stop = first_of(pieces, stack, slice + 1);
     for (int piece = first_of(pieces, stack, slice) + threadIdx.x; piece < stop; piece += THREADS) {
-      const int right = over[2 * piece], left = over[2 * piece + 1];
-      if (side[piece] == 0 && (double)(right + left) > terms.overlap * (double)measures_of(pieces, piece)[1]) {
-        const int sure = surely(piece);
+      const int right = over[3 * piece], left = over[3 * piece + 1], sure = surely(piece);
+      const int64 own = measures_of(pieces, piece)[1], found = over[3 * piece + 2];
+      const int64 smaller = is_above && sure != 0 ? min(own, found) : own;
+      if (side[piece] == 0 && (double)(right + left) > terms.overlap * (double)smaller) {
         side[piece] = sure != 0 ? sure : right >= left ? 1 : 2;
       }
-      over[2 * piece] = over[2 * piece + 1] = 0;
+      over[3 * piece] = over[3 * piece + 1] = over[3 * piece + 2] = 0;
     }
     __syncthreads();
   }
@@ -222,7 +224,7 @@ struct Walk {
   }
 };
 
-// Side of each piece: 0 none, 1 right, 2 left. A block a study; `held` has a place for each slice, `over` two for each
+// Side of each piece: 0 none, 1 right, 2 left. A block a study; `held` has a place for each slice, `over` three for each
 // piece, and both are 0 to begin with.
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
     walk_sides(const Stack* __restrict__ stack, const Pieces* __restrict__ pieces, const Pairs* __restrict__ pairs,
@@ -255,10 +257,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
   const int bottom = own.first_slice, top = own.first_slice + own.slices - 1;
   for (int round = 0; round < 2; ++round) {
     for (int slice = round == 0 ? start + 1 : bottom + 1; slice <= top; ++slice) {
-      walk.enter(slice, true);
+      walk.enter(slice, true, slice > start);
     }
     for (int slice = round == 0 ? start - 1 : top - 1; slice >= bottom; --slice) {
-      walk.enter(slice, false);
+      walk.enter(slice, false, slice > start);
     }
   }
 }
