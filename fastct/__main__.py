@@ -1,6 +1,25 @@
-"""`python -m fastct` is the command line."""
+"""The command `fastct`, and `python -m fastct`."""
 
-from fastct.cli import main
+import os
+import sys
+from contextlib import suppress
+
+from fastct import cli
+from fastct.batches import is_left_behind
+
+
+def main() -> None:
+    """Run the command line, and leave; what a disk or server never answers is not waited for."""
+    try:
+        cli.main()
+    except SystemExit as done:
+        if not is_left_behind():
+            raise
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # whoever read it has gone
+                stream.flush()
+        os._exit(int(done.code or 0))
+
 
 if __name__ == "__main__":
     main()

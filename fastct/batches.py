@@ -90,7 +90,8 @@ class _Hand:
     def __init__(self) -> None:
         self._given: SimpleQueue[Any] = SimpleQueue()
         self._done: SimpleQueue[Any] = SimpleQueue()
-        Thread(target=_serve, args=(self._given, self._done), name="fastct-hand", daemon=True).start()
+        self._thread = Thread(target=_serve, args=(self._given, self._done), name="fastct-hand", daemon=True)
+        self._thread.start()
 
     def __del__(self) -> None:
         self._given.put(None)
@@ -98,7 +99,11 @@ class _Hand:
     def do(self, work: Callable[[Any], Any], task: Any, limit_s: float) -> Any:
         """What `work` returns or raises; Empty after `limit_s`."""
         self._given.put((work, task))
-        result, error = self._done.get(timeout=limit_s)
+        try:
+            result, error = self._done.get(timeout=limit_s)
+        except BaseException:
+            _left_behind.append(self._thread)
+            raise
         if error is not None:
             raise error
         return result
@@ -115,4 +120,10 @@ def _serve(given: SimpleQueue[Any], done: SimpleQueue[Any]) -> None:
         del work, task, asked
 
 
+def is_left_behind() -> bool:
+    """Whether some work may still go on that nobody waits for."""
+    return any(thread.is_alive() for thread in _left_behind)
+
+
+_left_behind: list[Thread] = []
 _own = local()  # a hand for each thread, kept from study to study because buffers are kept by thread

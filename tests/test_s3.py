@@ -188,6 +188,16 @@ def test_what_a_server_never_answers_costs_its_study_alone(bucket, s3, job):
     assert contents(url, s3.options, OWN) == contents(job[1], s3.options, OWN)
 
 
+def test_nobody_waits_at_the_end_for_what_a_server_never_answers(bucket, s3, job):
+    with counted(s3, lambda method, path: method == "PUT" and "study_0001.nii.zarr/0/" in path) as (proxy, _):
+        patient = {**proxy.options, "client_options": {"timeout": "600s"}}
+        arguments = ("convert", f"{bucket}/data", f"{bucket}/never", "-j1", "-q", "--study-limit", 8)
+        process = call(*arguments, options=patient)
+        _, failures = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "failed: study_0001: study_0001: it was not done within 8 s" in failures
+
+
 def test_a_server_that_is_gone_is_named(s3):
     options = {**s3.options, "endpoint_url": "http://127.0.0.1:9", "retry_config": {"max_retries": 0}}
     with pytest.raises(fastct.errors.StoreError, match=r"s3://bucket/store.*Check the address"):

@@ -1,15 +1,21 @@
 """Which processes of this machine are alive: what the dead had claimed is free."""
 
 import os
+import uuid
+from functools import cache
 from pathlib import Path
 
 _START_TIME = 19  # field of /proc/PID/stat after the name and the state, see proc(5)
 
 
+@cache
 def machine() -> str:
-    """This boot of this machine, and the space that its process numbers belong to."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    """This boot of this machine, and the space of its process numbers; a name of its own where none tells."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return uuid.uuid4().hex
 
 
 def started(process: int) -> str | None:
