@@ -117,6 +117,7 @@ def _strays(storage: Storage, store: Store) -> Iterator[Fault]:
     """Files that are no part of a store."""
     known = {*record_ids(storage), *store}
     foregrounds = {foreground_key(label, study_id) for label in LABELS for study_id in known}
+    foregrounds |= {f"{FOREGROUND}/{label}" for label in LABELS}  # folders that a full disk left empty
     pictures = {picture_key(study_id) for study_id in known}
     strays = [name for name in storage.names("") if name not in TOP]
     strays += [f"{WORK}/{name}" for name in storage.names(WORK) if f"{WORK}/{name}" not in BESIDE]

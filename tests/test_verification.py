@@ -34,6 +34,12 @@ def test_a_sound_store_has_no_faults(scored):
     assert verify(scored) == []
 
 
+def test_an_empty_folder_that_a_full_disk_left_is_no_fault(store):
+    shutil.rmtree(store / ".fastct/foreground/lung")
+    (store / ".fastct/foreground/lung").mkdir()
+    assert verify(store) == []
+
+
 @pytest.mark.parametrize("array", ["0", "labels/lung/0", "labels/lesion/0"])
 def test_each_flipped_bit_of_a_shard_is_found_and_never_read(store, array):
     path = store / STUDY / array / "c/0/0/0"
