@@ -30,7 +30,7 @@ from fastct.records import (
 from fastct.schedule import RESUME, Crew
 from fastct.scoring import ScoreTask, is_scored, score_study
 from fastct.storage import WORK, Claim, Storage, as_place, open_storage
-from fastct.store import MANIFEST, STUDIES, read_manifest
+from fastct.store import MANIFEST, STUDIES, check_records, read_manifest
 from fastct.tables import TABLE, write_tables
 
 AnyPath = str | os.PathLike[str]
@@ -122,7 +122,7 @@ def score(store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None 
     Raises
     ------
     StoreError
-        If there is no store, or it cannot be written.
+        If there is no store, one whose records are gone, or it cannot be written.
 
     Examples
     --------
@@ -140,6 +140,7 @@ def score(store: AnyPath, *, on_event: OnEvent | None = None, crew: Crew | None 
     storage = open_storage(store, run.storage_options)
     gpu = _gpu(run)
     read_manifest(storage)
+    check_records(storage)
     tasks = [
         ScoreTask(record.study_id, storage.place, sum(size for size, _ in record.keys.values()), gpu)
         for record in read_records(storage)

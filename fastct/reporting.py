@@ -12,7 +12,7 @@ from fastct.report import ReportFacts, render_report
 from fastct.scoring import read_pictures
 from fastct.sealed import seal_page
 from fastct.storage import Storage, open_storage
-from fastct.store import Store, read_manifest
+from fastct.store import Store, check_records, read_manifest
 
 REPORT = "report.html"
 SEVERITY_RULE = (
@@ -33,10 +33,11 @@ def write_report(store: str | os.PathLike[str], storage_options: Mapping[str, An
     Raises
     ------
     StoreError
-        If there is no store, or it cannot be written.
+        If there is no store, one whose records are gone, or it cannot be written.
     """
     storage = open_storage(store, storage_options)
     manifest, listing = read_manifest(storage), read_listing(storage)
+    check_records(storage)
     facts = ReportFacts(
         title=storage.name,
         version=manifest["fastct"],

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from fastct import ome, shards
 from fastct.errors import ArrayError, StoreError
 from fastct.geometry import Geometry
-from fastct.records import Record, Row, read_record, read_records
+from fastct.records import Record, Row, read_record, read_records, record_ids
 from fastct.sealed import parsed, unseal
 from fastct.shards import SHARD
-from fastct.storage import Storage, open_storage
+from fastct.storage import WORK, Storage, open_storage
 
 MANIFEST = "fastct.json"
 STUDIES = "studies"
@@ -75,6 +75,19 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
 def study_folder(study_id: str) -> str:
     """Key of a study's group."""
     return f"{STUDIES}/{study_id}{ENDING}"
+
+
+def check_records(storage: Storage) -> None:
+    """Refuse a store of studies without any record: tables and report made from none would be empty.
+
+    Raises
+    ------
+    StoreError
+        If so: copying `STORE/*` leaves the hidden folder behind.
+    """
+    if not record_ids(storage) and any(name.endswith(ENDING) for name in storage.groups(STUDIES)):
+        finding = f"it holds studies, and no records of them: its folder {WORK} is missing, or empty"
+        raise StoreError(storage, finding, f"Copy {WORK} as well, or run `fastct convert` on it again")
 
 
 def holds(storage: Storage, record: Record) -> bool:

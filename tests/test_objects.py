@@ -278,9 +278,9 @@ def test_no_error_tells_secrets(s3):
 
 def test_packages_that_are_missing_are_named(monkeypatch):
     monkeypatch.setattr(opening, "find_spec", lambda name: None)
-    with pytest.raises(StoreError, match=r"obstore, or fsspec.*pip install 'fastct\[s3\]'"):
+    with pytest.raises(StoreError, match=r"obstore, or fsspec.*pip install -e '\.\[s3\]'"):
         open_storage("s3://bucket/store")
-    with pytest.raises(StoreError, match=r"not installed: fsspec\. .*pip install 'fastct\[s3\]'"):
+    with pytest.raises(StoreError, match=r"not installed: fsspec\. .*pip install -e '\.\[s3\]'"):
         open_storage("memory://store")
 
 

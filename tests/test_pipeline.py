@@ -283,3 +283,16 @@ def test_a_record_that_cannot_be_read_stops_no_other_study(scored, chests, tmp_p
     assert fastct.score(store, workers=1).done == ("study_0002",)
     del whole["report.html"]
     assert {key: contents for key, contents in tree(store).items() if key in whole} == whole
+
+
+def test_a_store_copied_without_its_hidden_folder_keeps_its_table(scored, chests, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(scored, copy, ignore=shutil.ignore_patterns(".fastct"))
+    before = tree(copy)
+    for work in (fastct.score, write_report):
+        with pytest.raises(StoreError, match=r"no records of them.*Copy \.fastct as well"):
+            work(copy)
+    assert tree(copy) == before
+    fastct.convert(chests, copy, workers=1)
+    fastct.score(copy, workers=1)
+    assert fastct.verify(copy) == []
