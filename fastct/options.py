@@ -14,6 +14,7 @@ from fastct.errors import OptionError
 CODECS = ("ctpack", "blosc", "zstd")
 POOLS = ("processes", "threads")
 GIB = 1 << 30
+CORE_WORKERS, FEW_WORKERS = 8, 64  # most workers a core, and how many any machine may start
 GPU_WORKERS = 16  # by default at most: each holds memory of a GPU, even while it reads and writes
 
 
@@ -70,6 +71,10 @@ class RunOptions:
     def __post_init__(self) -> None:
         if not isinstance(self.workers, (int, Integral)) or self.workers < 0:
             raise OptionError("workers", f"there are {self.workers!r}", "Give 1 or more, or 0 for one a core")
+        cores = len(os.sched_getaffinity(0))
+        if self.workers > max(FEW_WORKERS, CORE_WORKERS * cores) and not self.scheduler:
+            cure = f"Give {max(FEW_WORKERS, CORE_WORKERS * cores)} or fewer, or 0 for one a core"
+            raise OptionError("workers", f"there are {self.workers}, on a machine of {cores} cores", cure)
         if self.pool not in POOLS:
             raise OptionError("pool", f"it is {self.pool!r}", f"Choose {' or '.join(POOLS)}")
         for name in ("worker_wait_s", "study_limit_s"):

@@ -63,6 +63,11 @@ def test_failures_are_named_and_exit_is_1(broken_chests, tmp_path):
         (["convert", "{chests}", "{file}/store"], 1, "A file is where a folder should be"),
         (["convert", "{chests}", "{new}", "--scheduler", "nowhere"], 2, "is no address"),
         (["convert", "ftp://localhost:1/ct", "{new}"], 2, "cannot open it"),
+        (
+            ["convert", "{chests}", "{new}", "-j", "100000"],
+            2,
+            "Give 64 or fewer" if os.cpu_count() <= 8 else "or fewer",
+        ),
         (["demo", "{file}"], 1, "it cannot be written (Not a directory)"),
         (["phantom", "{file}/set"], 1, "it cannot be written (Not a directory)"),
         (["verify", "{scored}", "--source", "{chests}"], 2, "Give --repair as well"),
