@@ -13,7 +13,8 @@ def main() -> None:
     try:
         cli.main()
     except SystemExit as done:
-        if not is_left_behind():
+        # After an interrupt in the midst of an import, Python would die of SIGINT whatever the code is.
+        if done.code != cli.EXIT_INTERRUPTED and not is_left_behind():
             raise
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):  # whoever read it has gone

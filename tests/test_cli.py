@@ -190,3 +190,18 @@ def test_a_kill_at_any_moment_leaves_a_store_that_opens(chests, tmp_path, scored
 def test_python_dash_m_and_version():
     assert fastct.__version__ in call("--version").stdout
     assert call().returncode in (0, 2)
+
+
+def test_an_interrupt_in_the_midst_of_an_import_ends_as_any_other(tmp_path):
+    """Data classes are made by `exec`: of an interrupt there `python -m` dies in the end, though it was caught."""
+    (tmp_path / "interrupted.py").write_text(
+        "from fastct import __main__, cli\n"
+        "def interrupted():\n"
+        "    try:\n"
+        "        exec('raise KeyboardInterrupt')\n"
+        "    except KeyboardInterrupt:\n"
+        "        raise SystemExit(cli.EXIT_INTERRUPTED) from None\n"
+        "cli.main = interrupted\n"
+        "__main__.main()\n"
+    )
+    assert subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, check=False).returncode == 130
