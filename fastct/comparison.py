@@ -184,7 +184,11 @@ def _compared(before: Row, after: Row) -> Comparison:
     if lung.percent is not None and abs(lung.percent) > LUNG_CHANGE_PERCENT:
         notes.append("The lungs differ much in volume: another depth of breath, or cut by the field of view.")
     grew = None if lesion.percent is None else lesion.percent >= GROWTH_PERCENT
-    if _is_noise(before):
+    lungless = [str(row["study_id"]) for row in (before, after) if "lung_empty" in str(row["flags"]).split(";")]
+    if lungless:
+        notes.append(f"No lung was found in {' and '.join(lungless)}: what became of the lesions cannot be told.")
+        grew = None
+    elif _is_noise(before):
         notes.append(f"The first study has no lesion above the noise floor of {NOISE_FLOOR_PERCENT:g} %.")
         grew = None
     severity = str(before["severity"]), str(after["severity"])

@@ -26,6 +26,7 @@ ROW = {
     "lesion_ml": 400.0,
     "lesion_source": "threshold",
     "severity": "CT-1",
+    "flags": "",
 }
 
 
@@ -46,6 +47,17 @@ def two_scans(tmp_path_factory):
     fastct.convert(root, store, workers=1)
     fastct.score(store, workers=1)
     return store
+
+
+def test_a_study_without_lungs_is_not_one_without_lesions():
+    empty = dict.fromkeys(("lesion_percent", "lesion_percent_max", "severity"), "")
+    for pair in ((row("a", **empty, flags="lung_empty"), row("b")), (row("b"), row("a", **empty, flags="lung_empty"))):
+        found = _compared(*pair)
+        assert found.grew is None
+        assert found.figures["lesion_percent"].difference is None
+        assert any("No lung was found in a:" in note for note in found.notes)
+        assert not any("noise floor" in note for note in found.notes)
+    assert found.lines()["severity"] == "CT-1 → none"
 
 
 def test_figures_are_those_of_the_voxels(two_scans):
