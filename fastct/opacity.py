@@ -21,10 +21,8 @@ PEAK_BINS = 5  # of 4 HU, over which the histogram is smoothed
 DARK_SHARE, PEAK_ABOVE_HU = 0.05, 150  # ... and it is no denser than the darkest share of the lungs by more than that
 TISSUE_HU = 40  # what displaces the air
 DISPLACED = 0.19  # share of a healthy lung's air: half of what ground glass displaces, from about -860 to -520
-OWN_SICK = (
-    0.12,
-    0.20,
-)  # share of lung above that threshold from which on its own ground glass says where half of it is ...
+# Share of lung above that threshold from which on the subject's own ground glass says where half of it is ...
+OWN_SICK = (0.15, 0.30)
 OWN_DISPLACED = (0.13, 0.25)  # ... within these guards
 LEVEL_HU = (-760, -580)  # guards of that threshold in over-inflated and in expiratory chests
 GRAVITY_SHARE = 0.25  # a row's baseline is this quantile of its density: disease rarely fills more

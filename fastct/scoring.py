@@ -32,7 +32,7 @@ from fastct.store import Study, holds
 
 PICTURES = f"{WORK}/pictures"
 LUNGLESS = "lung_empty"  # the flag of a study of which nothing is known: it is not CT-0
-SCORING = 11  # raised whenever masks or numbers change for the same voxels, so that old scores are made anew
+SCORING = 12  # raised whenever masks or numbers change for the same voxels, so that old scores are made anew
 
 
 @dataclass(frozen=True)
