@@ -22,15 +22,18 @@ __device__ __forceinline__ double floor_of(int bin) {
   return MEAN_FLOOR_HU + MEAN_BIN_HU * bin;
 }
 
+// Bins are gone through one by one: unrolled, these loops would keep their densities in local memory.
 // The commonest density of a study's healthy lung.
 __device__ __forceinline__ double peak_of(const int64* total, int64 all, const LevelTerms& own) {
   const int aside = (int)own.peak_bins / 2;
   int64 below = 0, highest = -2;
   int dark = 0, commonest = 0;
+#pragma unroll 1
   for (int bin = 0; bin < MEAN_BINS; ++bin) {
     below += total[bin];
     dark += (double)below < own.dark_share * (double)all;
   }
+#pragma unroll 1
   for (int bin = 0; bin < MEAN_BINS; ++bin) {
     const double hu = floor_of(bin);
     const bool is_searched =
@@ -49,11 +52,13 @@ __device__ __forceinline__ double peak_of(const int64* total, int64 all, const L
 __device__ __forceinline__ double median_between(const int64* total, double low_hu, double high_hu) {
   int64 all = 0, below = 0;
   int first = MEAN_BINS, middle = 0;
+#pragma unroll 1
   for (int bin = MEAN_BINS - 1; bin >= 0; --bin) {
     const bool is_between = floor_of(bin) > low_hu && floor_of(bin) < high_hu;
     all += is_between ? total[bin] : 0;
     first = is_between ? bin : first;
   }
+#pragma unroll 1
   for (int bin = first; bin < MEAN_BINS && floor_of(bin) < high_hu; ++bin) {
     below += total[bin];
     middle += 2 * below < all;
@@ -64,6 +69,7 @@ __device__ __forceinline__ double median_between(const int64* total, double low_
 // The study's own threshold, by the histogram of all its rows.
 __device__ __forceinline__ Level level_of(const int64* total, const LevelTerms& own, double* sick) {
   int64 all = 0, above = 0;
+#pragma unroll 1
   for (int bin = 0; bin < MEAN_BINS; ++bin) {
     all += total[bin];
   }
@@ -71,6 +77,7 @@ __device__ __forceinline__ Level level_of(const int64* total, const LevelTerms& 
   level.peak_hu = peak_of(total, all, own);
   const double air_hu = own.tissue_hu - level.peak_hu;
   const double usual_hu = min(max(level.peak_hu + own.displaced * air_hu, own.level_hu[0]), own.level_hu[1]);
+#pragma unroll 1
   for (int bin = 0; bin < MEAN_BINS; ++bin) {
     above += floor_of(bin) > usual_hu ? total[bin] : 0;
   }
