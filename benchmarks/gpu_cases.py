@@ -13,7 +13,7 @@ from benchmarks.gpu_timings import Case, Work
 from fastct import device
 from fastct.carrier import Carrier, Wanted, read_boxes
 from fastct.geometry import Shape
-from fastct.gpu.opacity import estimate_batch
+from fastct.gpu.opacity import estimate_batches
 from fastct.gpu_scoring import examine_together
 from fastct.kernels.chunks import ChunkBox, begin_decoding
 from fastct.kernels.counts import count_lungs, histogram
@@ -274,7 +274,7 @@ def _opacities(subjects: Subjects) -> Case:
 
     def own() -> Any:
         if not subjects._is_on_cpu():
-            return estimate_batch(volumes, masks, geometries)
+            return estimate_batches(volumes, masks, geometries)
         return [fastct.opacity_mask(hu, lungs, geometry) for hu, lungs in zip(volumes, masks, strict=True)]
 
     moved = _bytes_of(volumes, masks) + sum(int(hu.size) for hu in volumes)
