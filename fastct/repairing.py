@@ -102,7 +102,7 @@ def _redo_studies(
 ) -> None:
     """Convert again the studies whose files need it, and score again those and the ones whose labels do."""
     to_convert: list[ConvertTask] = []
-    to_score = {fault.study_id for fault in faults if fault.redo == SCORE and fault.study_id}
+    to_score = {fault.study_id for fault in faults if fault.study_id and (fault.redo == SCORE or fault.key == REPAIR)}
     for study_id in sorted({fault.study_id for fault in faults if fault.redo == CONVERT}):
         record = _record(storage, study_id)
         task = sources.task(study_id, record)
@@ -123,8 +123,9 @@ def _redo_studies(
         for study_id, record in known.items()
         if record and record.failed_at != pipeline.CONVERT.name
     ]
-    if tasks and (failed := Job(pipeline.SCORE, storage, run, on_event).work(tasks).failed):
-        storage.write(REPAIR, seal({"score": failed}))
+    scored = Job(pipeline.SCORE, storage, run, on_event).work(tasks).done if tasks else ()
+    if left := to_score.difference(scored):
+        storage.write(REPAIR, seal({"score": sorted(left)}))
     else:
         storage.remove(REPAIR)
 
@@ -140,7 +141,9 @@ def unfinished(storage: Storage) -> Iterator[Fault]:
         yield Fault("", REPAIR, f"this is no list of a repair ({error})", SCORE)
         return
     for study_id in left:
-        yield Fault(study_id, REPAIR, "a repair of this study did not end", SCORE)
+        record = _record(storage, study_id)
+        redo = SCORE if record and record.failed_at != pipeline.CONVERT.name else CONVERT
+        yield Fault(study_id, REPAIR, "a repair of this study did not end", redo)
 
 
 def _record(storage: Storage, study_id: str) -> Record | None:

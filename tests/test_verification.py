@@ -14,9 +14,9 @@ import fastct
 from fastct._ext.shard import crc32c
 from fastct.cli import main
 from fastct.comparison import write_comparison
-from fastct.errors import FastctError
+from fastct.errors import FastctError, StoreError
 from fastct.records import read_record, read_records, write_record
-from fastct.storage import open_storage
+from fastct.storage import LocalStorage, open_storage
 from fastct.store import study_folder
 from fastct.tables import write_tables
 from fastct.verification import verify
@@ -161,6 +161,23 @@ def test_each_kind_of_damage_is_named_and_repaired(store, kind):
     for path, mtime_ns in times.items():
         if not any(study_id and study_id in str(path) for study_id in concerned):
             assert path.stat().st_mtime_ns == mtime_ns, f"{path} was written again"
+
+
+def test_labels_outlive_a_repair_whose_record_the_disk_took_with_an_error(store, monkeypatch):
+    """The new record lies there, and the folder's sync failed: the study counts as failed, and is repaired again."""
+    sound, write, failed = tree(store), LocalStorage.write, []
+
+    def write_and_fail_once(storage, key, payload):
+        write(storage, key, payload)
+        if key == RECORD and not failed:
+            failed.append(key)
+            raise StoreError(key, "cannot be written (Input/output error)", "Look at the disk")
+
+    (store / SHARD).unlink()
+    monkeypatch.setattr(LocalStorage, "write", write_and_fail_once)
+    assert verify(store, repair=True) != []
+    assert verify(store, repair=True) == []
+    assert tree(store) == sound
 
 
 def test_what_is_no_part_of_a_store_is_named_and_left(store):
