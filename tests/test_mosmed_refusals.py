@@ -176,6 +176,10 @@ def test_registries_that_cannot_be_read(tmp_path, contents):
             read_registry(tmp_path / name)
     (tmp_path / "dataset_registry.csv").write_bytes("study_id,файл".encode("cp1251"))
     refused_registry(tmp_path / "dataset_registry.csv", "UnicodeDecodeError")
+    (tmp_path / "dataset_registry.csv").unlink()
+    refused_registry(tmp_path / "dataset_registry.csv", "FileNotFoundError")
+    os.mkfifo(tmp_path / "dataset_registry.csv")
+    refused_registry(tmp_path / "dataset_registry.csv", "pipe or a device")
 
 
 @pytest.mark.parametrize("write", [xlsx, table])

@@ -141,6 +141,37 @@ def test_a_killed_run_shows_no_half_study_and_is_gone_on_with(bucket, s3, job, s
     assert fastct.verify(url, s3.options) == []
 
 
+SHARD, LESION = (f"studies/study_0002.nii.zarr/{key}/c/0/0/0" for key in ("0", "labels/lesion/0"))
+RECORD = ".fastct/records/study_0002.json"
+LOST = (SHARD, LESION, RECORD, "fastct.json", ".fastct/listing.json", ".fastct/pictures/study_0002.json")
+FLIPPED = (*LOST, "studies.csv", "report.html", ".fastct/tables.json", ".fastct/foreground/lung/study_0002.bin")
+
+
+@pytest.fixture
+def copied(s3, bucket, job):
+    """A store in the bucket that a test may damage."""
+    storage = open_storage(f"{bucket}/{uuid.uuid4().hex}", s3.options)
+    for key, payload in contents(job[1], s3.options).items():
+        storage.write(key, payload)
+    return storage
+
+
+@pytest.mark.parametrize(("damage", "key"), [*(("lost", k) for k in LOST), *(("flipped", k) for k in FLIPPED)])
+def test_damage_in_a_bucket_is_named_and_repaired(s3, job, copied, damage, key):
+    if damage == "lost":
+        copied.remove(key)
+    else:
+        payload = bytearray(copied.read(key))
+        payload[len(payload) // 2] ^= 4
+        copied.write(key, bytes(payload))
+    faults = fastct.verify(copied.place.url, s3.options)
+    named = "studies/study_0002.nii.zarr" if (damage, key) == ("lost", RECORD) else key
+    assert named in {fault.key for fault in faults}, [str(fault) for fault in faults]
+    assert fastct.verify(copied.place.url, s3.options, repair=True) == []
+    assert contents(copied.place.url, s3.options, OWN) == contents(job[1], s3.options, OWN)
+    assert fastct.verify(copied.place.url, s3.options) == []
+
+
 def test_two_runs_at_once_share_the_work(bucket, s3, job):
     url = f"{bucket}/{uuid.uuid4().hex}"
     with counted(s3) as (server, count):

@@ -136,6 +136,14 @@ def test_missing_keys_are_named(storage):
     storage.remove("nowhere")
 
 
+@pytest.mark.parametrize("ask", ["read", "find", "read_tagged", "view"])
+def test_a_pipe_in_the_place_of_a_file_blocks_nobody(storage, ask):
+    storage.write("file", b"")
+    os.mkfifo(storage.path("pipe"))
+    with pytest.raises(StoreError, match=r"pipe: cannot be read .*pipe or a device"):
+        getattr(storage, ask)("pipe")
+
+
 def test_empty_file_can_be_viewed(storage):
     storage.write("empty", b"")
     assert bytes(storage.view("empty")) == b""

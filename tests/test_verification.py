@@ -96,6 +96,12 @@ def lose(store, key):
     (store / key).symlink_to((store / key).name)
 
 
+def block(store, key):
+    """A pipe that nobody writes to, in the place of a file: who opens it waits for ever."""
+    (store / key).unlink()
+    os.mkfifo(store / key)
+
+
 SHARD = f"{STUDY}/0/c/0/0/0"
 LESION = f"{STUDY}/labels/lesion/0/c/0/0/0"
 RECORD = ".fastct/records/study_0002.json"
@@ -146,6 +152,7 @@ DAMAGE = {  # what is done to a store, and a file that verify must name
 UNREADABLE = (SHARD, RECORD, PICTURES, "fastct.json", "studies.csv", "studies/zarr.json", "report.html")
 UNREADABLE += (".fastct/tables.json", ".fastct/listing.json", ".fastct/foreground/lung/study_0002.bin")
 DAMAGE |= {f"unreadable {key}": (partial(lose, key=key), key) for key in UNREADABLE}
+DAMAGE |= {f"pipe for {key}": (partial(block, key=key), key) for key in (*UNREADABLE, f"{STUDY}/zarr.json")}
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

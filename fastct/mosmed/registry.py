@@ -100,6 +100,8 @@ def _contents(path: Path | Place, most_bytes: int) -> bytes:
         folder = open_storage(path.parent)
         size = min(folder.size_bytes(path.name), most_bytes + 1)
         contents = bytes(folder.read_range(path.name, 0, size)[0]) if size else b""
+    elif path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise DataSetError(path, "it is a folder, a pipe or a device", _CURE)
     else:
         with path.open("rb") as file:
             contents = file.read(most_bytes + 1)

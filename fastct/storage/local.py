@@ -6,11 +6,12 @@ import mmap
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from io import FileIO
+from io import BufferedReader, FileIO
 from pathlib import Path, PurePosixPath
 
 from fastct.errors import StoreError
@@ -66,7 +67,8 @@ class LocalStorage(Storage):
     def find(self, key: str) -> bytes | None:
         """The bytes under a key, or None where there is nothing."""
         try:
-            return self.path(key).read_bytes()
+            with self._file(key) as file:
+                return file.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -75,7 +77,7 @@ class LocalStorage(Storage):
     def read_tagged(self, key: str) -> tuple[bytes, str]:
         """The bytes under a key, and the tag of the file that they came from."""
         try:
-            with self.path(key).open("rb") as file:
+            with self._file(key) as file:
                 return file.read(), _status(os.fstat(file.fileno())).tag
         except OSError as error:
             raise _unreadable(self.path(key), error) from error
@@ -83,7 +85,7 @@ class LocalStorage(Storage):
     def read_range(self, key: str, begin: int, end: int) -> tuple[Bytes, str]:
         """The bytes from `begin` to `end` under a key, and the tag of the file that they came from."""
         try:
-            with self.path(key).open("rb") as file:
+            with self._file(key) as file:
                 part = os.pread(file.fileno(), end - begin, begin)
                 return part, _status(os.fstat(file.fileno())).tag
         except OSError as error:
@@ -92,7 +94,7 @@ class LocalStorage(Storage):
     def read_ranges(self, key: str, ranges: Sequence[ByteRange], tag: str) -> list[Bytes]:
         """Several parts of the file of that tag."""
         try:
-            with self.path(key).open("rb") as file:
+            with self._file(key) as file:
                 if _status(os.fstat(file.fileno())).tag != tag:
                     raise StoreError(self.path(key), "it was replaced while it was read", "Open the study again")
                 return [os.pread(file.fileno(), end - begin, begin) for begin, end in ranges]
@@ -102,12 +104,20 @@ class LocalStorage(Storage):
     def view(self, key: str) -> Bytes:
         """The bytes under a key, mapped: the page cache is shared with every other process."""
         try:
-            with self.path(key).open("rb") as file:
+            with self._file(key) as file:
                 if os.fstat(file.fileno()).st_size == 0:
                     return b""
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
             raise _unreadable(self.path(key), error) from error
+
+    def _file(self, key: str) -> BufferedReader:
+        """The file under a key, opened to be read; a pipe in its place, which might never open, is refused."""
+        path = self.path(key)
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "it is a pipe or a device")
+        return path.open("rb")
 
     def names(self, folder: str) -> Iterator[str]:
         """Names directly inside a folder, in no particular order; none when there is no such folder."""
