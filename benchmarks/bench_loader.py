@@ -3,7 +3,7 @@
 import shutil
 
 import fastct
-from benchmarks.common import fresh_folder, nifti_file
+from benchmarks.common import fresh_folder, nifti_file, per_second
 from fastct.transforms import Rotate, Uniform
 
 SAMPLES = 32
@@ -37,6 +37,11 @@ class Loader:
 
     def time_first_batch(self, work):
         next(iter(fastct.Loader(fastct.Dataset(self.folder, **WORK[work]))))
+
+    def track_rate(self, work):
+        return per_second(lambda: self.time_epoch(work), len(self.loader.dataset))
+
+    track_rate.unit = "samples/s"
 
     def peakmem_epoch(self, work):
         self.time_epoch(work)

@@ -1,7 +1,7 @@
 """Lung mask and lesion estimate of one study from its decoded volume."""
 
 import fastct
-from benchmarks.common import phantom
+from benchmarks.common import per_second, phantom
 
 
 class Masks:
@@ -13,8 +13,15 @@ class Masks:
         self.lungs = fastct.lung_mask(self.hu, self.geometry)
         self.lesion = fastct.opacity_mask(self.hu, self.lungs, self.geometry)
 
+        fastct.lesion_fraction(self.lesion, self.lungs)  # what compiles does so here
+
     def time_lung_mask(self):
         fastct.lung_mask(self.hu, self.geometry)
+
+    def track_lung_mask_rate(self):
+        return per_second(self.time_lung_mask, 1)
+
+    track_lung_mask_rate.unit = "volumes/s"
 
     def time_opacity_mask(self):
         fastct.opacity_mask(self.hu, self.lungs, self.geometry)

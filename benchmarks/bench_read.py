@@ -5,7 +5,7 @@ import nibabel as nib
 import numpy as np
 
 import fastct
-from benchmarks.common import nifti_file
+from benchmarks.common import nifti_file, per_second
 
 
 class Read:
@@ -24,6 +24,11 @@ class Read:
 
     def time_peer_nibabel(self):
         np.asarray(nib.load(self.path).dataobj)
+
+    def track_rate(self):
+        return per_second(self.time_fastct, self.size_bytes / 1e6)
+
+    track_rate.unit = "MB of voxels/s"
 
     def peakmem_fastct(self):
         fastct.read_nifti(self.path)

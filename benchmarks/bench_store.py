@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 
 import fastct
-from benchmarks.common import fresh_folder, nifti_file, phantom
+from benchmarks.common import fresh_folder, nifti_file, per_second, phantom
 from fastct import shards
 from fastct.options import CODECS
 
@@ -60,6 +60,14 @@ class Codec:
     def time_decode(self):
         shards.read_shard(self.shard, self.metadata, out=self.out)
 
+    def track_decode_rate(self):
+        return per_second(self.time_decode, self.hu.nbytes / 1e6)
+
+    def track_encode_rate(self):
+        return per_second(self.time_encode, self.hu.nbytes / 1e6)
+
+    track_decode_rate.unit = track_encode_rate.unit = "MB of voxels/s"
+
     def time_floor_memcpy(self):
         np.copyto(self.out, self.hu)
 
@@ -80,3 +88,8 @@ class Score:
 
     def time_score(self):
         fastct.score(self.folder, workers=1, overwrite=True)
+
+    def track_rate(self):
+        return per_second(self.time_score, 1)
+
+    track_rate.unit = "volumes/s"

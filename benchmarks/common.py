@@ -4,10 +4,12 @@ import atexit
 import platform
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ SEED = 7
 WINDOW_HU = (-1000, 400)
 WINDOW_WIDTH = 1e-5  # how far windowed results may lie apart, the window being 1
 PATCH = (32, 128, 128)
+RATE_S = 0.5
 SHAPE: tuple[int, int, int] | None = None  # as MosMedData has them; the test suite takes a small one
 
 
@@ -75,6 +78,17 @@ def subject(ct: Path | None = None) -> Subject:
     path = nifti_file() if ct is None else ct
     volume = read_nifti(path)
     return Subject(path, volume.hu, volume.geometry)
+
+
+def per_second(work: Callable[[], object], amount: float) -> float:
+    """How much of what `work` does `amount` of gets done in a second: the median over half a second or more."""
+    work()
+    seconds: list[float] = []
+    while len(seconds) < 3 or sum(seconds) < RATE_S:
+        start = perf_counter()
+        work()
+        seconds.append(perf_counter() - start)
+    return amount / median(seconds)
 
 
 def boxes_in(shape: Sequence[int], size: Sequence[int], count: int) -> list[tuple[slice, ...]]:

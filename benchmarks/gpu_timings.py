@@ -94,7 +94,7 @@ class Clock:
         return float(self._cupy.cuda.get_elapsed_time(begun, ended)) / 1000
 
 
-def time_case(make: Callable[[], Case], clock: Clock) -> list[Row]:
+def rows_of(make: Callable[[], Case], clock: Clock) -> list[Row]:
     """A row for fastct and for each peer; one that fails says so, and the others are timed all the same."""
     try:
         case = make()
@@ -187,7 +187,7 @@ def main(out: Path, cpu: bool, budget_s: float) -> None:
     for make in makers:
         if monotonic() - start > budget_s:
             break
-        rows += time_case(make, clock)
+        rows += rows_of(make, clock)
         timed += 1
         print(f"{monotonic() - start:.1f} s: {rows[-1].name}", flush=True)
         _write(out, cupy, rows, len(makers) - timed)

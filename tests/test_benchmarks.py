@@ -4,6 +4,7 @@ import importlib
 import inspect
 import itertools
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -31,6 +32,7 @@ def small_phantom(found):
     patch = pytest.MonkeyPatch()
     common = importlib.import_module("benchmarks.common")
     patch.setattr(common, "SHAPE", SMALL)
+    patch.setattr(common, "RATE_S", 0)
     yield
     patch.undo()
     common.phantom.cache_clear()
@@ -115,6 +117,13 @@ def test_each_benchmark_runs(small_phantom, name):
                 if method.startswith(("time_", "peakmem_", "track_")):
                     call(*values)
             tear_down(*values)
+
+
+def test_nothing_but_benchmarks_is_named_as_one():
+    """What asv would run, by its name, lies in a bench_*.py."""
+    for path in BENCHMARKS.glob("*.py"):
+        if not path.stem.startswith("bench_"):
+            assert not re.findall(r"^ *(?:async )?def ((?:time|timeraw|mem|peakmem|track)_\w+)", path.read_text(), re.M)
 
 
 def combinations(cls):

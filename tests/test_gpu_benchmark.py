@@ -66,8 +66,8 @@ def test_a_case_that_fails_is_a_row_and_the_others_are_timed(stage):
         raise ValueError("no such kernel")
 
     peers = {"absent": broken, "slower": lambda: lambda: sum(range(10**5))}
-    rows = timings.time_case(lambda: timings.Case("adding", 10, lambda: 1, peers), timings.Clock())
-    rows += timings.time_case(broken, timings.Clock())
+    rows = timings.rows_of(lambda: timings.Case("adding", 10, lambda: 1, peers), timings.Clock())
+    rows += timings.rows_of(broken, timings.Clock())
     assert [row.fault for row in rows] == ["", "ValueError", "", "ValueError: no such kernel"]
     shown = timings.table(rows, "heading")
     assert "| adding | absent | | ValueError | | | |" in shown
