@@ -10,6 +10,7 @@ SAMPLES = 32
 WORK = {
     "patches": {"samples_per_study": SAMPLES},
     "patches, float16": {"samples_per_study": SAMPLES, "dtype": "float16"},
+    "patches, uint8": {"samples_per_study": SAMPLES, "dtype": "uint8"},
     "patches, turned": {"samples_per_study": SAMPLES, "augment": (Rotate((Uniform(-15, 15), 0, 0)),)},
     "stacks": {"slices": 3},
     "volumes": {"shape": (64, 128, 128)},

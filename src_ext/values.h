@@ -76,10 +76,11 @@ struct Strided {
 using From = Strided<const uint8_t>;
 using To = Strided<uint8_t>;
 
+using Map = void (*)(const From&, const To&, const Extent&, const Line&);
+
 // Rows of the output run against the source's where `backward`: its first voxel is then the row's last.
 template <class In, class Out, bool backward>
-__attribute__((always_inline)) inline void map_rows(const From& from, const To& to, const Extent& extent,
-                                                    const Line& given) {
+inline void map_rows(const From& from, const To& to, const Extent& extent, const Line& given) {
     const Line line = given;  // a copy, as the outputs could lie over it for all that the compiler knows
     for (size_t z = 0; z < extent.planes; ++z)
         for (size_t y = 0; y < extent.rows; ++y) {
@@ -90,29 +91,20 @@ __attribute__((always_inline)) inline void map_rows(const From& from, const To& 
         }
 }
 
-using Map = void (*)(const From&, const To&, const Extent&, const Line&);
+}  // namespace values
 
-template <class In, class Out, bool backward>
-void map_portable(const From& from, const To& to, const Extent& extent, const Line& line) {
-    map_rows<In, Out, backward>(from, to, extent, line);
-}
+#include "values_avx2.h"
 
-#ifdef FASTCT_X86
-template <class In, class Out, bool backward>
-__attribute__((target("avx2"))) void map_avx2(const From& from, const To& to, const Extent& extent,
-                                              const Line& line) {
-    map_rows<In, Out, backward>(from, to, extent, line);
-}
-#endif
+namespace values {
 
 template <class In, class Out>
 inline Map choose(bool backward, bool portable) {
 #ifdef FASTCT_X86
-    if (!portable && ctpack::has_avx2())
-        return backward ? map_avx2<In, Out, true> : map_avx2<In, Out, false>;
+    if (!portable && ctpack::has_avx2() && __builtin_cpu_supports("f16c"))
+        return backward ? avx2::map_rows<In, Out, true> : avx2::map_rows<In, Out, false>;
 #endif
     (void)portable;
-    return backward ? map_portable<In, Out, true> : map_portable<In, Out, false>;
+    return backward ? map_rows<In, Out, true> : map_rows<In, Out, false>;
 }
 
 // One value everywhere.

@@ -55,6 +55,30 @@ def test_any_patch_is_windowed_as_numpy_has_it(size, data, dtype, portable, seed
     np.testing.assert_array_equal(out, expected(volume, begin, shape, backward, dtype))
 
 
+numbers = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@law
+@given(
+    st.sampled_from(["uint8", "int16"]),
+    st.sampled_from(["float32", "uint16", "uint8", "int16"]),
+    st.integers(1, 70),
+    st.booleans(),
+    st.tuples(numbers, numbers | st.sampled_from([1e-9, 1e-7, 1.0, 250.0]), numbers | st.just(0.0)),
+    st.tuples(numbers, numbers) | st.just((-3.0e38, 3.0e38)),
+    st.integers(0, 9),
+)
+def test_both_twins_map_any_line_alike(stored_as, dtype, width, backward, line, limits, seed):
+    """Numbers too large for the output's type, ones too small to be normal, and halves: all to the same bits."""
+    _, layout, shard, index = stored((2, 9, width), stored_as, seed)
+    plan = (layout.shape, layout.chunk_shape, layout.voxel_bytes)
+    box, values = ((0, 0, 0), (False, False, backward)), (*line, min(limits), max(limits), 0.0, 0.0)
+    outs = [np.zeros((2, 9, width), dtype) for _ in range(2)]
+    for out, portable in zip(outs, (False, True), strict=True):
+        assert read_patch(shard, index, plan, box, values, out, portable) is None
+    assert outs[0].tobytes() == outs[1].tobytes()
+
+
 @law
 @given(sizes, st.booleans(), st.sampled_from(["uint8", "int16"]), st.integers(0, 9))
 def test_voxels_can_stay_as_they_are(size, portable, dtype, seed):
