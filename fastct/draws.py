@@ -2,13 +2,16 @@
 
 import math
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 
 from fastct.errors import OptionError
 
 WORDS_AT_FIRST = 4  # most steps draw none, a patch's place three or four
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
 LARGEST_COUNT = 2**32  # NumPy's seeds are made of words of 32 bits
 
 
@@ -103,6 +106,23 @@ def plain(value: Number) -> float:
     if isinstance(value, Uniform):
         raise OptionError(str(value), "it is still to be drawn", "Call drawn(seed, epoch, index) first")
     return float(value)
+
+
+def are_numbers(*values: object) -> bool:
+    """Whether all are numbers that a float32 can hold, or still to be drawn."""
+    return all(isinstance(value, Uniform) or _is_number(value) for value in values)
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    return bool(-LARGEST_NUMBER <= value <= LARGEST_NUMBER)
+
+
+def least_of(voxels: Iterable[SupportsIndex]) -> int:
+    """The least of three whole numbers; TypeError or ValueError where they are not that."""
+    z, y, x = map(operator.index, voxels)
+    return min(z, y, x)
 
 
 def ends(value: Number) -> tuple[float, float]:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from fastct.draws import Draws
 from fastct.errors import OptionError
 from fastct.foreground import Foreground
+from fastct.frame import UPRIGHT, Frame
 from fastct.geometry import Shape
 from fastct.kernels.maps import Grid
 from fastct.ome import LABELS
-from fastct.steps import UPRIGHT, Frame, Resample, Step, Window
+from fastct.steps import Resample, Step, Window
 from fastct.transforms import AIR_HU, Preprocess
 
 PATCH: Shape = (32, 128, 128)

@@ -3,52 +3,19 @@
 import math
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastct.draws import Draws, Number, Numbers, drawn, ends, plain
+from fastct.draws import Draws, Number, Numbers, are_numbers, drawn, ends, least_of, plain
 from fastct.errors import OptionError
+from fastct.frame import UPRIGHT, Frame, Matrix
 from fastct.geometry import Shape, Spacing
-from fastct.kernels.maps import IDENTITY, Grid, Line, centred_grid, resampled_shape
-
-Matrix = NDArray[np.float64]
-UPRIGHT: Matrix = np.eye(3)  # turns nothing
-UPRIGHT.setflags(write=False)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What the steps so far have come to: where the output reads, and what becomes of the values.
-
-    `spacing_mm` is the distance of output voxels along (z, y, x), as the steps count millimetres.
-    """
-
-    grid: Grid
-    spacing_mm: Spacing
-    line: Line = IDENTITY
-    noise_sigma: float = 0.0
-    noise_key: int = 0
-
-    def read_on(self, shape: Shape, matrix: Matrix, start: Any, spacing_mm: Spacing | None = None) -> "Frame":
-        """This frame, each voxel o of the output now read at `matrix @ o + start` of what was before."""
-        before, affine = self.grid.affine[:, :3], np.empty((3, 4))
-        np.matmul(before, matrix, out=affine[:, :3])
-        np.add(before @ start, self.grid.affine[:, 3], out=affine[:, 3])
-        return replace(self, grid=Grid(shape, affine), spacing_mm=spacing_mm or self.spacing_mm)
-
-    def turned(self, matrix: Matrix) -> "Frame":
-        """This frame, read through a matrix about its centre."""
-        centre = np.array([(n - 1) / 2 for n in self.grid.shape])
-        return self.read_on(self.grid.shape, matrix, centre - matrix @ centre)
-
-    def mapped(self, line: Line) -> "Frame":
-        """This frame with another map of intensities."""
-        if self.noise_sigma > 0:
-            raise OptionError("steps", "an intensity step comes after Noise", "Put Noise last")
-        return replace(self, line=line)
+from fastct.kernels.maps import centred_grid, resampled_shape
 
 
 class Step(ABC):
@@ -85,6 +52,14 @@ def _refuse(step: object, cure: str) -> OptionError:
     return OptionError(type(step).__name__, f"it is {step}", cure)
 
 
+def _require(step: object, cure: str, holds: Callable[[], bool]) -> None:
+    """Refuse a step whose values are not what they should be, or of a type that cannot even be asked."""
+    with suppress(TypeError, ValueError):
+        if holds():
+            return
+    raise _refuse(step, cure)
+
+
 @dataclass(frozen=True)
 class Window(Step):
     """Map [low_hu, high_hu] to [0, 1], clamped.
@@ -101,8 +76,11 @@ class Window(Step):
     high_hu: Number
 
     def __post_init__(self) -> None:
-        if not ends(self.low_hu)[1] < ends(self.high_hu)[0]:
-            raise _refuse(self, "Give low_hu below high_hu")
+        _require(
+            self,
+            "Give numbers, low_hu below high_hu",
+            lambda: are_numbers(self.low_hu, self.high_hu) and ends(self.low_hu)[1] < ends(self.high_hu)[0],
+        )
 
     def on(self, frame: Frame) -> Frame:
         return frame.mapped(frame.line.windowed(plain(self.low_hu), plain(self.high_hu)))
@@ -122,6 +100,9 @@ class Intensity(Step):
 
     scale: Number = 1.0
     shift: Number = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self, "Give two numbers", lambda: are_numbers(self.scale, self.shift))
 
     def on(self, frame: Frame) -> Frame:
         return frame.mapped(frame.line.then(plain(self.scale), plain(self.shift)))
@@ -144,8 +125,7 @@ class Noise(Step):
     key: int | None = None
 
     def __post_init__(self) -> None:
-        if not ends(self.sigma)[0] >= 0:
-            raise _refuse(self, "Give a sigma of at least 0")
+        _require(self, "Give a sigma of at least 0", lambda: are_numbers(self.sigma) and ends(self.sigma)[0] >= 0)
 
     def drawn(self, draws: Draws) -> Self:
         step = super().drawn(draws)
@@ -179,9 +159,13 @@ class Resample(Step):
     def __post_init__(self) -> None:
         if (self.spacing_mm is None) == (self.shape is None):
             raise _refuse(self, "Give spacing_mm or shape")
-        wanted = self.spacing_mm or self.shape or ()
-        if len(wanted) != 3 or not all(axis is None or 0 < ends(axis)[0] < math.inf for axis in wanted):
-            raise _refuse(self, "Give (z, y, x), each above 0")
+        _require(self, "Give (z, y, x), each above 0; a shape in whole numbers", self._is_above_0)
+
+    def _is_above_0(self) -> bool:
+        if self.shape is not None:
+            return least_of(self.shape) > 0
+        axes = self.spacing_mm or ()
+        return len(axes) == 3 and all(axis is None or (are_numbers(axis) and ends(axis)[0] > 0) for axis in axes)
 
     def on(self, frame: Frame) -> Frame:
         before = frame.grid.shape
@@ -214,8 +198,11 @@ class Crop(Step):
     stop: Shape
 
     def __post_init__(self) -> None:
-        if not all(0 <= start < stop for start, stop in zip(self.start, self.stop, strict=True)):
-            raise _refuse(self, "Give a start of at least 0, below the stop, along (z, y, x)")
+        _require(
+            self,
+            "Give a start of at least 0, below the stop, along (z, y, x)",
+            lambda: least_of(self.start) >= 0 and least_of(np.subtract(self.stop, self.start)) > 0,
+        )
 
     def on(self, frame: Frame) -> Frame:
         if any(stop > n for stop, n in zip(self.stop, frame.grid.shape, strict=True)):
@@ -258,8 +245,11 @@ class Pad(Step):
     after: Shape = (0, 0, 0)
 
     def __post_init__(self) -> None:
-        if not all(n >= 0 for n in (*self.before, *self.after)):
-            raise _refuse(self, "Give numbers of at least 0, or Crop")
+        _require(
+            self,
+            "Give whole numbers of at least 0 along (z, y, x), or Crop",
+            lambda: least_of(self.before) >= 0 and least_of(self.after) >= 0,
+        )
 
     def on(self, frame: Frame) -> Frame:
         widths = zip(frame.grid.shape, self.before, self.after, strict=True)
@@ -282,8 +272,7 @@ class Flip(Step):
     axes: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not set(self.axes) <= {0, 1, 2}:
-            raise _refuse(self, "Give axes from 0, 1 and 2")
+        _require(self, "Give a tuple of axes from 0, 1 and 2", lambda: set(self.axes) <= {0, 1, 2})
 
     def on(self, frame: Frame) -> Frame:
         return frame.turned(np.diag([-1.0 if axis in self.axes else 1.0 for axis in range(3)]))
@@ -304,6 +293,9 @@ class Rotate(Step):
     """
 
     degrees: Numbers
+
+    def __post_init__(self) -> None:
+        _require(self, "Give degrees about (z, y, x)", lambda: len(self.degrees) == 3 and are_numbers(*self.degrees))
 
     def on(self, frame: Frame) -> Frame:
         matrix = UPRIGHT
@@ -338,8 +330,7 @@ class Scale(Step):
     factor: Number
 
     def __post_init__(self) -> None:
-        if not ends(self.factor)[0] > 0:
-            raise _refuse(self, "Give a factor above 0")
+        _require(self, "Give a factor above 0", lambda: are_numbers(self.factor) and ends(self.factor)[0] > 0)
 
     def on(self, frame: Frame) -> Frame:
         return frame.turned(UPRIGHT / plain(self.factor))
@@ -358,6 +349,10 @@ class Shift(Step):
     """
 
     distance_mm: Numbers
+
+    def __post_init__(self) -> None:
+        cure = "Give millimetres along (z, y, x)"
+        _require(self, cure, lambda: len(self.distance_mm) == 3 and are_numbers(*self.distance_mm))
 
     def on(self, frame: Frame) -> Frame:
         distance = np.array([plain(distance) for distance in self.distance_mm])
@@ -378,8 +373,9 @@ class Sometimes(Step):
     chance: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.chance <= 1:
-            raise _refuse(self, "Give a chance from 0 to 1")
+        _require(
+            self, "Give a step, and a chance from 0 to 1", lambda: isinstance(self.step, Step) and 0 <= self.chance <= 1
+        )
 
     def drawn(self, draws: Draws) -> Self:
         return replace(self, chance=float(draws.share() < self.chance), step=self.step.drawn(draws))

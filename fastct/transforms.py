@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from fastct.draws import Draws, Uniform
 from fastct.errors import ArrayError, OptionError
+from fastct.frame import Frame
 from fastct.geometry import Geometry
 from fastct.kernels.gather import gather
 from fastct.kernels.maps import Reading, geometry_on, identity_grid
 from fastct.steps import (
     Crop,
     Flip,
-    Frame,
     Intensity,
     Noise,
     Pad,
@@ -103,6 +103,10 @@ class Preprocess:
     steps: tuple[Step, ...]
     dtype: str = "float32"
     fill_hu: float = AIR_HU
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.steps, Sequence) and all(isinstance(step, Step) for step in self.steps)):
+            raise OptionError("steps", f"they are {self.steps}", "Give a tuple of steps")
 
     def drawn(self, seed: int, epoch: int = 0, index: int = 0) -> "Preprocess":
         """These steps with a number in place of all that is random: printed, it can be done again."""

@@ -17,7 +17,7 @@ FLOORS = (
     ("nifti", "phantom"),
     ("sealed", "mosmed", "records", "foreground", "store", "publish", "tables"),
     ("flags", "sides", "airways", "wall", "pleura", "lungs", "opacity", "lesions", "gpu"),
-    ("draws", "steps", "transforms", "montage", "pictures", "agreement"),
+    ("draws", "frame", "steps", "transforms", "montage", "pictures", "agreement"),
     ("shelf", "carrier", "sampling", "patches", "dataset", "adapters"),
     ("conversion", "gpu_scoring", "scoring", "exporting"),
     ("batches", "schedule", "pipeline", "readahead", "gpu_loading", "loader"),

@@ -1,5 +1,7 @@
 """Preprocessing chains: what each step does, that all compose, and that draws can be repeated."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -335,6 +337,27 @@ def test_options_are_refused_with_a_cure(call):
         call()
     assert isinstance(caught.value, FastctError)
     assert len(caught.value.cure) > 5
+
+
+ODD = (None, "x", "123", -1, math.nan, math.inf, (1,), (1, 2, 3, 4), ("a", "b", "c"), {}, (None, math.nan, 1), 1e300)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("step", [Flip, Intensity, Noise, Pad, Resample, Rotate, Scale, Shift, Sometimes, Window, Crop])
+def test_what_is_no_number_or_not_three_of_them_is_refused(step, odd):
+    """A step that takes it all the same can be done."""
+    try:
+        made = Preprocess((step(odd, 400) if step in (Window, Crop) else step(odd),)).drawn(seed=1)
+        hu = made(HU, fastct.Geometry(SHAPE, np.eye(4))).hu
+    except OptionError:
+        return
+    assert np.isfinite(hu).all()
+
+
+@pytest.mark.parametrize("steps", [Window(0, 1), (Window(0, 1), "x"), None, Flip, {}], ids=str)
+def test_what_are_no_steps_is_refused(steps):
+    with pytest.raises(OptionError, match="Give a tuple of steps"):
+        Preprocess(steps)
 
 
 @pytest.mark.parametrize(
