@@ -12,7 +12,6 @@ class Masks:
         self.hu, self.geometry = drawn.hu, drawn.geometry
         self.lungs = fastct.lung_mask(self.hu, self.geometry)
         self.lesion = fastct.opacity_mask(self.hu, self.lungs, self.geometry)
-
         fastct.lesion_fraction(self.lesion, self.lungs)  # what compiles does so here
 
     def time_lung_mask(self):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastct.errors import StoreError
+from fastct.flags import LUNGLESS
 from fastct.lesions import NOISE_FLOOR_PERCENT
 from fastct.montage import Panel
 from fastct.pages import as_utf8, template
@@ -184,7 +185,7 @@ def _compared(before: Row, after: Row) -> Comparison:
     if lung.percent is not None and abs(lung.percent) > LUNG_CHANGE_PERCENT:
         notes.append("The lungs differ much in volume: another depth of breath, or cut by the field of view.")
     grew = None if lesion.percent is None else lesion.percent >= GROWTH_PERCENT
-    lungless = [str(row["study_id"]) for row in (before, after) if "lung_empty" in str(row["flags"]).split(";")]
+    lungless = [str(row["study_id"]) for row in (before, after) if LUNGLESS in str(row["flags"]).split(";")]
     if lungless:
         notes.append(f"No lung was found in {' and '.join(lungless)}: what became of the lesions cannot be told.")
         grew = None

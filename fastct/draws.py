@@ -2,9 +2,7 @@
 
 import math
 import operator
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import SupportsIndex
 
 import numpy as np
 
@@ -117,12 +115,6 @@ def _is_number(value: object) -> bool:
     if not isinstance(value, (int, float, np.integer, np.floating)):
         return False
     return bool(-LARGEST_NUMBER <= value <= LARGEST_NUMBER)
-
-
-def least_of(voxels: Iterable[SupportsIndex]) -> int:
-    """The least of three whole numbers; TypeError or ValueError where they are not that."""
-    z, y, x = map(operator.index, voxels)
-    return min(z, y, x)
 
 
 def ends(value: Number) -> tuple[float, float]:

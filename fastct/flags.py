@@ -1,7 +1,8 @@
 """Words that say what is doubtful about a study's lungs and lesions, and what each of them means."""
 
+LUNGLESS = "lung_empty"  # of a study of which nothing is known: it is not CT-0
 FLAG_MEANINGS = {
-    "lung_empty": "No lung was found: percentages and severity are left empty.",
+    LUNGLESS: "No lung was found: percentages and severity are left empty.",
     "lung_small": "Both lungs together hold less than 1 L, which an adult's do not even breathed out.",
     "lung_large": "Both lungs together hold more than 12 L, which no human's do: check spacing and units of the file.",
     "side_small": "One lung holds less than 15 % of both: it has collapsed, is missing, or was not found.",

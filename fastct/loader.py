@@ -16,7 +16,7 @@ from fastct.gpu_loading import GpuReadAhead
 from fastct.options import check_device, refuse_unknown, require
 from fastct.patches import Place
 from fastct.readahead import Arrays, Batch, ReadAhead, Ring
-from fastct.sampling import epoch_order
+from fastct.sampling import epoch_order, is_count
 
 Batches = dict[str, Any]
 
@@ -56,7 +56,7 @@ class LoadOptions:
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads", "world_size", "ahead"):
             value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < 1:
+            if not is_count(value):
                 raise OptionError(name, f"it is {value!r}", "Give a whole number of at least 1")
         if not 0 <= self.rank < self.world_size:
             raise OptionError("rank", f"it is {self.rank} of {self.world_size}", "Give 0 up to world_size - 1")

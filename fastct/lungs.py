@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastct.airways import find_airways
 from fastct.device import labels_beside, to_host, working_beside
 from fastct.errors import ArrayError
+from fastct.flags import LUNGLESS
 from fastct.geometry import Geometry, Spacing
 from fastct.kernels import dtype_and_shape, lie_on_gpu, masks, side_by_side
 from fastct.kernels.masks import Bits, Pieces
@@ -25,9 +26,7 @@ SPIKE_MM = 1.5  # half thickness of bridges that are cut: pleural partial volume
 PIECE_MM2 = 25.0  # smallest piece of lung in a slice
 GAS_MIX = 0.6  # gas is darker than this far on the way from the lung's own median to GAS_HU
 GAS_HU = -1000
-HEALTHY_HU = (
-    -800
-)  # lung that is left healthy is no denser, whatever the median of a lung that is sick nearly everywhere
+HEALTHY_HU = -800  # lung that is left healthy is no denser, however dense one that is sick nearly everywhere
 SMALL_ML = 1000.0  # both lungs of an adult hold more, even breathed out
 LARGE_ML = 12_000.0  # and the largest adults', full of air, less
 SMALL_SIDE = 0.15  # share of both lungs; a left lung is about 45 % of them
@@ -305,7 +304,7 @@ def flags_of(facts: Facts, geometry: Geometry) -> tuple[str, ...]:
     areas = [side * (y_mm * x_mm) for side in (facts.right, facts.left)]
     ml = [area.sum() * z_mm / 1000.0 for area in areas]
     checks = {
-        "lung_empty": not sum(ml),
+        LUNGLESS: not sum(ml),
         "lung_small": 0 < sum(ml) < SMALL_ML,
         "lung_large": sum(ml) > LARGE_ML,
         "side_small": sum(ml) > 0 and min(ml) < SMALL_SIDE * sum(ml),

@@ -206,9 +206,8 @@ class Job:
             for outcome in self._settled(crew, todo):
                 into = skipped if outcome.by_another else failed if outcome.record.status == "failed" else done
                 into.append(outcome.record.study_id)
-        with _wait_for(
-            self.storage, TABLE, self.run.study_limit_s
-        ):  # so that whoever writes it last has read the records of all
+        # One at a time, so that whoever writes the tables last has read the records of all.
+        with _wait_for(self.storage, TABLE, self.run.study_limit_s):
             write_tables(self.storage, read_records(self.storage))
         self.storage.sweep()  # once more: workers of a run that was killed may have outlived it for a while
         return Summary(self.stage.name, _sorted(done), _sorted(failed), _sorted(skipped), listing=listing)

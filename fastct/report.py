@@ -11,6 +11,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from fastct.agreement import CLASSES, EDGES_PERCENT, Agreement, agreement, edge_changes, number
+from fastct.flags import LUNGLESS
 from fastct.lesions import GROUND_GLASS_HU
 from fastct.pages import as_utf8, harmless, template
 from fastct.pictures import HISTOGRAM_HU, StudyPictures
@@ -152,7 +153,7 @@ def _work_list(rows: Sequence[Row], facts: ReportFacts) -> list[_Entry]:
 def _rank(entry: _Entry) -> int:
     if entry.severity:
         return -CLASSES.index(entry.severity)
-    return -len(CLASSES) if "lung_empty" in entry.flags else 1
+    return -len(CLASSES) if LUNGLESS in entry.flags else 1
 
 
 def _entry(place: int, row: Row, facts: ReportFacts) -> _Entry:

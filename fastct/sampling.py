@@ -137,16 +137,16 @@ def _check_numbers(options: SampleOptions) -> None:
             "Give (z, y, x), or (y, x) for slices, each at least 1",
         ),
         "samples_per_study": (
-            options.samples_per_study is None or _is_count(options.samples_per_study),
+            options.samples_per_study is None or is_count(options.samples_per_study),
             "Give 1 or more",
         ),
-        "slices": (options.slices == 0 or (_is_count(options.slices) and options.slices % 2 == 1), "Give 1, 3, 5, ..."),
+        "slices": (options.slices == 0 or (is_count(options.slices) and options.slices % 2 == 1), "Give 1, 3, 5, ..."),
         "label": (options.label in (*LABELS, "", AUTOMATIC), "Give lesion, lung, auto, or None"),
         "balance": (options.balance in (*LABELS, ""), "Give lesion or lung"),
         "pos": (0 <= options.pos < math.inf and options.pos + options.neg > 0, "Give weights of at least 0"),
         "neg": (0 <= options.neg < math.inf, "Give weights of at least 0"),
         "dtype": (options.dtype in DTYPES, f"Give one of {', '.join(DTYPES)}"),
-        "open_studies": (_is_count(options.open_studies), "Give 1 or more"),
+        "open_studies": (is_count(options.open_studies), "Give 1 or more"),
         "augment": (all(isinstance(step, Step) for step in options.augment), "Give steps of fastct.transforms"),
         "window_hu": (options.window_hu is not None or options.dtype != "uint8", "Give one: uint8 holds no HU"),
     }
@@ -156,10 +156,11 @@ def _check_numbers(options: SampleOptions) -> None:
 
 
 def _is_shape(numbers: Sequence[int], lengths: tuple[int, ...]) -> bool:
-    return len(numbers) in lengths and all(map(_is_count, numbers))
+    return len(numbers) in lengths and all(map(is_count, numbers))
 
 
-def _is_count(number: object) -> bool:
+def is_count(number: object) -> bool:
+    """Whether this is a whole number of at least 1."""
     return isinstance(number, (int, np.integer)) and bool(number >= 1)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastct.device import to_gpu, to_host, working_beside
 from fastct.errors import StoreError
+from fastct.flags import LUNGLESS
 from fastct.geometry import Geometry
 from fastct.gpu_scoring import Examined, examine_study
 from fastct.kept import work_memory
@@ -31,7 +32,6 @@ from fastct.storage import WORK, Place, Storage, open_storage
 from fastct.store import Study, holds
 
 PICTURES = f"{WORK}/pictures"
-LUNGLESS = "lung_empty"  # the flag of a study of which nothing is known: it is not CT-0
 SCORING = 12  # raised whenever masks or numbers change for the same voxels, so that old scores are made anew
 
 

@@ -3,15 +3,15 @@
 import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastct.draws import Draws, Number, Numbers, are_numbers, drawn, ends, least_of, plain
+from fastct.draws import Draws, Number, Numbers, are_numbers, drawn, ends, plain
 from fastct.errors import OptionError
 from fastct.frame import UPRIGHT, Frame, Matrix
 from fastct.geometry import Shape, Spacing
@@ -52,12 +52,18 @@ def _refuse(step: object, cure: str) -> OptionError:
     return OptionError(type(step).__name__, f"it is {step}", cure)
 
 
-def _require(step: object, cure: str, holds: Callable[[], bool]) -> None:
+def _refuse_unless(step: object, cure: str, holds: Callable[[], bool]) -> None:
     """Refuse a step whose values are not what they should be, or of a type that cannot even be asked."""
     with suppress(TypeError, ValueError):
         if holds():
             return
     raise _refuse(step, cure)
+
+
+def _least_of(voxels: Iterable[SupportsIndex]) -> int:
+    """The least of three whole numbers; TypeError or ValueError where they are not that."""
+    z, y, x = map(operator.index, voxels)
+    return min(z, y, x)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Window(Step):
     high_hu: Number
 
     def __post_init__(self) -> None:
-        _require(
+        _refuse_unless(
             self,
             "Give numbers, low_hu below high_hu",
             lambda: are_numbers(self.low_hu, self.high_hu) and ends(self.low_hu)[1] < ends(self.high_hu)[0],
@@ -102,7 +108,7 @@ class Intensity(Step):
     shift: Number = 0.0
 
     def __post_init__(self) -> None:
-        _require(self, "Give two numbers", lambda: are_numbers(self.scale, self.shift))
+        _refuse_unless(self, "Give two numbers", lambda: are_numbers(self.scale, self.shift))
 
     def on(self, frame: Frame) -> Frame:
         return frame.mapped(frame.line.then(plain(self.scale), plain(self.shift)))
@@ -125,7 +131,7 @@ class Noise(Step):
     key: int | None = None
 
     def __post_init__(self) -> None:
-        _require(self, "Give a sigma of at least 0", lambda: are_numbers(self.sigma) and ends(self.sigma)[0] >= 0)
+        _refuse_unless(self, "Give a sigma of at least 0", lambda: are_numbers(self.sigma) and ends(self.sigma)[0] >= 0)
 
     def drawn(self, draws: Draws) -> Self:
         step = super().drawn(draws)
@@ -159,11 +165,11 @@ class Resample(Step):
     def __post_init__(self) -> None:
         if (self.spacing_mm is None) == (self.shape is None):
             raise _refuse(self, "Give spacing_mm or shape")
-        _require(self, "Give (z, y, x), each above 0; a shape in whole numbers", self._is_above_0)
+        _refuse_unless(self, "Give (z, y, x), each above 0; a shape in whole numbers", self._is_above_0)
 
     def _is_above_0(self) -> bool:
         if self.shape is not None:
-            return least_of(self.shape) > 0
+            return _least_of(self.shape) > 0
         axes = self.spacing_mm or ()
         return len(axes) == 3 and all(axis is None or (are_numbers(axis) and ends(axis)[0] > 0) for axis in axes)
 
@@ -198,10 +204,12 @@ class Crop(Step):
     stop: Shape
 
     def __post_init__(self) -> None:
-        _require(
+        _refuse_unless(
             self,
             "Give a start of at least 0, below the stop, along (z, y, x)",
-            lambda: least_of(self.start) >= 0 and least_of(np.subtract(self.stop, self.start)) > 0,
+            lambda: (
+                _least_of(self.start) >= 0 and _least_of(self.stop) > 0 and all(map(operator.lt, self.start, self.stop))
+            ),
         )
 
     def on(self, frame: Frame) -> Frame:
@@ -245,10 +253,10 @@ class Pad(Step):
     after: Shape = (0, 0, 0)
 
     def __post_init__(self) -> None:
-        _require(
+        _refuse_unless(
             self,
             "Give whole numbers of at least 0 along (z, y, x), or Crop",
-            lambda: least_of(self.before) >= 0 and least_of(self.after) >= 0,
+            lambda: _least_of(self.before) >= 0 and _least_of(self.after) >= 0,
         )
 
     def on(self, frame: Frame) -> Frame:
@@ -272,7 +280,7 @@ class Flip(Step):
     axes: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        _require(self, "Give a tuple of axes from 0, 1 and 2", lambda: set(self.axes) <= {0, 1, 2})
+        _refuse_unless(self, "Give a tuple of axes from 0, 1 and 2", lambda: set(self.axes) <= {0, 1, 2})
 
     def on(self, frame: Frame) -> Frame:
         return frame.turned(np.diag([-1.0 if axis in self.axes else 1.0 for axis in range(3)]))
@@ -295,7 +303,9 @@ class Rotate(Step):
     degrees: Numbers
 
     def __post_init__(self) -> None:
-        _require(self, "Give degrees about (z, y, x)", lambda: len(self.degrees) == 3 and are_numbers(*self.degrees))
+        _refuse_unless(
+            self, "Give degrees about (z, y, x)", lambda: len(self.degrees) == 3 and are_numbers(*self.degrees)
+        )
 
     def on(self, frame: Frame) -> Frame:
         matrix = UPRIGHT
@@ -330,7 +340,7 @@ class Scale(Step):
     factor: Number
 
     def __post_init__(self) -> None:
-        _require(self, "Give a factor above 0", lambda: are_numbers(self.factor) and ends(self.factor)[0] > 0)
+        _refuse_unless(self, "Give a factor above 0", lambda: are_numbers(self.factor) and ends(self.factor)[0] > 0)
 
     def on(self, frame: Frame) -> Frame:
         return frame.turned(UPRIGHT / plain(self.factor))
@@ -352,7 +362,7 @@ class Shift(Step):
 
     def __post_init__(self) -> None:
         cure = "Give millimetres along (z, y, x)"
-        _require(self, cure, lambda: len(self.distance_mm) == 3 and are_numbers(*self.distance_mm))
+        _refuse_unless(self, cure, lambda: len(self.distance_mm) == 3 and are_numbers(*self.distance_mm))
 
     def on(self, frame: Frame) -> Frame:
         distance = np.array([plain(distance) for distance in self.distance_mm])
@@ -373,7 +383,7 @@ class Sometimes(Step):
     chance: float = 0.5
 
     def __post_init__(self) -> None:
-        _require(
+        _refuse_unless(
             self, "Give a step, and a chance from 0 to 1", lambda: isinstance(self.step, Step) and 0 <= self.chance <= 1
         )
 

@@ -100,7 +100,7 @@ namespace values {
 template <class In, class Out>
 inline Map choose(bool backward, bool portable) {
 #ifdef FASTCT_X86
-    if (!portable && ctpack::has_avx2() && __builtin_cpu_supports("f16c"))
+    if (!portable && avx2::IS_THERE)
         return backward ? avx2::map_rows<In, Out, true> : avx2::map_rows<In, Out, false>;
 #endif
     (void)portable;

@@ -1,10 +1,19 @@
 // The AVX2 twin of values::map_rows: the same voxels, eight at a time. Float16 comes of F16C.
 #pragma once
 #ifdef FASTCT_X86
+#include <cpuid.h>
 
 #define FASTCT_F16C __attribute__((target("avx2,f16c"))) inline
 
 namespace values::avx2 {
+
+// Not every compiler's __builtin_cpu_supports knows F16C.
+inline bool has_f16c() {
+    unsigned eax, ebx, ecx = 0, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+
+inline const bool IS_THERE = ctpack::has_avx2() && has_f16c();
 
 FASTCT_F16C __m256 load(const float* in) { return _mm256_loadu_ps(in); }
 
